@@ -8,5 +8,6 @@ pub mod machine;
 
 pub mod input;
 pub mod provider;
+pub mod store;
 
 pub mod simulate;

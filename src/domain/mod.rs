@@ -4,6 +4,8 @@
 //! decisions are in [`crate::machine`]. Names are the words of the record, so an enum's
 //! `as_str` is what stands in SQL and in `--json`, converted in this one place.
 
+mod answer;
+mod event;
 mod failure;
 mod fingerprint;
 mod ids;
@@ -14,6 +16,8 @@ mod row;
 mod state;
 mod time;
 
+pub use answer::{AnswerCell, AnswerDetails, AnswerRow};
+pub use event::{Event, HowEnded, Problem, Tally};
 pub use failure::FailureClass;
 pub use fingerprint::Fingerprint;
 pub use ids::{AttemptId, BatchId, DictionaryId, PromptId, RequestId, RowId, RunId, SourceId};

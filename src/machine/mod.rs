@@ -1,1 +1,7 @@
-//! To be written.
+//! Pure decisions: values in, values out.
+//!
+//! Nothing here reads a clock, touches a file or a socket, or is async; time and randomness are
+//! handed in. What must be right at 3 a.m. is decided here, where it can be tested by the million.
+
+pub mod request;
+pub mod retry;

@@ -1,0 +1,189 @@
+//! What is left: the facts from which [`crate::machine::request::due`] decides.
+//!
+//! The record is asked for facts only; the rule is the machine's, so that `plan`, `run` and
+//! `run --dry-run` cannot differ. Requests are made when they are first promised: a live row without
+//! a request for a live prompt is due as it stands.
+
+use rusqlite::{Row, params};
+
+use super::{Store, StoreError};
+use crate::domain::{PromptId, RequestId, RowId, State};
+
+/// A row that may be due for a prompt.
+#[derive(Clone, Debug)]
+pub struct DueRequest {
+    /// The row.
+    pub row: RowId,
+    /// Its position in the table, from 1.
+    pub position: i64,
+    /// Its cells, as the text of one JSON object.
+    pub cells: String,
+    /// Its request, where one was made before.
+    pub existing: Option<Existing>,
+}
+
+/// A request that was made before.
+#[derive(Clone, Debug)]
+pub struct Existing {
+    /// Its id.
+    pub id: RequestId,
+    /// Its state.
+    pub state: State,
+    /// How many attempts it has had.
+    pub attempts: u32,
+    /// How many of them count against the bound.
+    pub attempts_used: u32,
+    /// The token limit of its last attempt, or the one that a person asked for.
+    pub max_tokens: Option<u32>,
+}
+
+/// Requests of one prompt that stand alike, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueGroup {
+    /// Their prompt.
+    pub prompt: PromptId,
+    /// Their state.
+    pub state: State,
+    /// Attempts used; not exact beyond the bound that was asked with.
+    pub attempts_used: u32,
+    /// Their token limit, where they have had one.
+    pub max_tokens: Option<u32>,
+    /// How many there are.
+    pub count: u64,
+}
+
+impl Store {
+    /// Counts the live rows.
+    pub fn live_rows(&self) -> Result<u64, StoreError> {
+        self.conn
+            .prepare_cached("SELECT count(*) AS found FROM row WHERE retired_at_ms IS NULL")
+            .and_then(|mut query| query.query_row([], |row| row.get("found")))
+            .map_err(|error| self.named(error))
+    }
+
+    /// Groups the requests of live rows and live prompts by what decides whether they are due.
+    pub fn due_groups(&self, max_attempts: u32) -> Result<Vec<DueGroup>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT request.prompt_id AS prompt_id, request.state AS state, request.error_class AS error_class,
+                        min(request.attempts_used, ?1) AS attempts_used, request.max_tokens AS max_tokens,
+                        count(*) AS found
+                 FROM request
+                 JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
+                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 GROUP BY 1, 2, 3, 4, 5",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map([max_attempts], |row| {
+                        Ok(DueGroup {
+                            prompt: PromptId(row.get("prompt_id")?),
+                            state: state_of(row)?,
+                            attempts_used: row.get("attempts_used")?,
+                            max_tokens: row.get("max_tokens")?,
+                            count: row.get("found")?,
+                        })
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns requests of a prompt that have no answer, in the order in which they were made, after `after`.
+    pub fn open_requests(
+        &self,
+        prompt: PromptId,
+        after: RequestId,
+        limit: u32,
+    ) -> Result<Vec<DueRequest>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT request.id AS id, request.state AS state, request.error_class AS error_class,
+                        request.attempts AS attempts, request.attempts_used AS attempts_used,
+                        request.max_tokens AS max_tokens,
+                        row.id AS row_id, row.position AS position, row.cells AS cells
+                 FROM request
+                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 WHERE request.prompt_id = ?1 AND request.state <> 'answered' AND request.id > ?2
+                 ORDER BY request.id LIMIT ?3",
+            )
+            .and_then(|mut query| {
+                query.query_map(params![prompt.0, after.0, limit], open_request)?.collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns live rows that have no request for a prompt, in the order in which they came, after `after`.
+    pub fn unasked_rows(
+        &self,
+        prompt: PromptId,
+        after: RowId,
+        limit: u32,
+    ) -> Result<Vec<DueRequest>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT row.id AS row_id, row.position AS position, row.cells AS cells
+                 FROM row
+                 LEFT JOIN request ON request.row_id = row.id AND request.prompt_id = ?1 AND request.sample = 1
+                 WHERE row.retired_at_ms IS NULL AND row.id > ?2 AND request.id IS NULL
+                 ORDER BY row.id LIMIT ?3",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map(params![prompt.0, after.0, limit], |row| {
+                        Ok(DueRequest {
+                            row: RowId(row.get("row_id")?),
+                            position: row.get("position")?,
+                            cells: row.get("cells")?,
+                            existing: None,
+                        })
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns the columns of the live rows' sources, in order of first appearance.
+    pub fn columns(&self) -> Result<Vec<String>, StoreError> {
+        let lists: Vec<String> = self
+            .conn
+            .prepare_cached(
+                "SELECT columns FROM source
+                 WHERE EXISTS (SELECT 1 FROM row WHERE row.source_id = source.id AND row.retired_at_ms IS NULL)
+                 ORDER BY id",
+            )
+            .and_then(|mut query| query.query_map([], |row| row.get("columns"))?.collect())
+            .map_err(|error| self.named(error))?;
+        let mut columns: Vec<String> = Vec::new();
+        let mut met = std::collections::HashSet::new();
+        for list in lists {
+            let list: Vec<String> = serde_json::from_str(&list)
+                .map_err(|error| StoreError::Contradiction(error.to_string()))?;
+            columns.extend(list.into_iter().filter(|column| met.insert(column.clone())));
+        }
+        Ok(columns)
+    }
+}
+
+fn open_request(row: &Row<'_>) -> rusqlite::Result<DueRequest> {
+    Ok(DueRequest {
+        row: RowId(row.get("row_id")?),
+        position: row.get("position")?,
+        cells: row.get("cells")?,
+        existing: Some(Existing {
+            id: RequestId(row.get("id")?),
+            state: state_of(row)?,
+            attempts: row.get("attempts")?,
+            attempts_used: row.get("attempts_used")?,
+            max_tokens: row.get("max_tokens")?,
+        }),
+    })
+}
+
+/// Reads the columns `state` and `error_class`.
+pub(super) fn state_of(row: &Row<'_>) -> rusqlite::Result<State> {
+    let word: String = row.get("state")?;
+    let class: Option<String> = row.get("error_class")?;
+    State::parse(&word, class.as_deref())
+        .ok_or_else(|| rusqlite::Error::InvalidColumnName(format!("state {word}")))
+}

@@ -1,0 +1,454 @@
+//! The ledger: promise and settle. Every state that a request has on file is written here.
+//!
+//! A promise is committed before its socket is opened and settled once. The state of the request is
+//! moved by [`crate::machine::request::next`] and by nothing else, in the same transaction as the
+//! attempt that moved it. These functions run inside the writer's transaction; they decide nothing
+//! about retries, pace or money.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::codec::Packed;
+use super::due::state_of;
+use crate::domain::{
+    AttemptId, DictionaryId, Fingerprint, NanoUsd, Outcome, PromptId, RequestId, Route, RowId,
+    RunId, State, UnixMs, Usage,
+};
+use crate::machine::request::{Move, next};
+
+/// A body as it is put on record.
+#[derive(Clone, Debug)]
+pub struct NewBody {
+    /// The fingerprint of its plain bytes.
+    pub fingerprint: Fingerprint,
+    /// Its bytes.
+    pub packed: Packed,
+}
+
+/// Which request is promised.
+#[derive(Clone, Debug)]
+pub enum PromiseFor {
+    /// One that is made now.
+    New {
+        /// Its row.
+        row: RowId,
+        /// Its prompt.
+        prompt: PromptId,
+        /// Its body.
+        body: NewBody,
+    },
+    /// One that is on record. Its body is given in case it never got one.
+    Existing {
+        /// Its id.
+        request: RequestId,
+        /// Its body as first sent.
+        body: NewBody,
+    },
+}
+
+/// An attempt about to be made.
+#[derive(Clone, Debug)]
+pub struct Promise {
+    /// Which request.
+    pub request: PromiseFor,
+    /// In which run.
+    pub run: RunId,
+    /// By which route.
+    pub route: Route,
+    /// The token limit it is sent with.
+    pub max_tokens: Option<u32>,
+    /// The exact bytes that are sent, where they are not the request's own.
+    pub sent_body: Option<Packed>,
+    /// Now.
+    pub at: UnixMs,
+    /// Whether a reply to the same body may be shared.
+    pub reuse: bool,
+}
+
+/// What came of a promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promised {
+    /// It stands: the call may be made.
+    Sent {
+        /// The request.
+        request: RequestId,
+        /// The attempt.
+        attempt: AttemptId,
+        /// The attempt's number, from 1.
+        number: u32,
+    },
+    /// Another request with the same body has a reply, and this one shares it now.
+    Shared {
+        /// The request.
+        request: RequestId,
+        /// Its state after sharing.
+        state: State,
+    },
+    /// Another request with the same body is under way: nothing was promised.
+    Wait {
+        /// The request.
+        request: RequestId,
+        /// The one to wait for.
+        twin: Twin,
+    },
+}
+
+/// A request with the same body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Its id.
+    pub request: RequestId,
+    /// Its state.
+    pub state: State,
+}
+
+/// How an attempt ended, with its evidence.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// Which attempt.
+    pub attempt: AttemptId,
+    /// Its request.
+    pub request: RequestId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Now.
+    pub at: UnixMs,
+    /// The answer, if it was answered.
+    pub answer: Option<String>,
+    /// What went wrong, in one line.
+    pub error: Option<String>,
+    /// The HTTP status, if a reply came.
+    pub status_code: Option<u16>,
+    /// The provider's id for the request.
+    pub provider_request_id: Option<String>,
+    /// The model that the provider says it used.
+    pub served_model: Option<String>,
+    /// The provider's word for why it stopped.
+    pub finish_reason: Option<String>,
+    /// What the provider counted.
+    pub usage: Option<Usage>,
+    /// What it cost; `None` where the price is unknown.
+    pub cost: Option<NanoUsd>,
+    /// The raw reply.
+    pub reply: Option<Packed>,
+}
+
+/// Records a promise, unless a twin makes it needless.
+pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<Promised> {
+    let (request, body) = match &promise.request {
+        PromiseFor::New { row, prompt, body } => (insert_request(conn, *row, *prompt, body)?, body),
+        PromiseFor::Existing { request, body } => {
+            give_body(conn, *request, body)?;
+            (*request, body)
+        }
+    };
+    let standing = standing(conn, request)?;
+    if promise.reuse {
+        match twin(conn, request, standing.asked_at_ms, &body.fingerprint)? {
+            Some((twin, Some(attempt))) => {
+                let state = share(conn, request, twin, attempt)?;
+                return Ok(Promised::Shared { request, state });
+            }
+            Some((twin, None)) => return Ok(Promised::Wait { request, twin }),
+            None => {}
+        }
+    }
+    let state = moved(standing.state, Move::Release)?;
+    let state = moved(state, Move::Promise(promise.route))?;
+    let number = standing.attempts + 1;
+    conn.prepare_cached(
+        "INSERT INTO attempt (request_id, number, run_id, route, max_tokens, body, body_dictionary_id, promised_at_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        request.0,
+        number,
+        promise.run.0,
+        promise.route.as_str(),
+        promise.max_tokens,
+        promise.sent_body.as_ref().map(|body| &body.bytes),
+        promise.sent_body.as_ref().and_then(|body| body.dictionary).map(|id| id.0),
+        promise.at.0
+    ])?;
+    let attempt = AttemptId(conn.last_insert_rowid());
+    conn.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempt_id = ?3, attempts = ?4, max_tokens = ?5
+         WHERE id = ?1",
+    )?
+    .execute(params![request.0, state.as_str(), attempt.0, number, promise.max_tokens])?;
+    Ok(Promised::Sent { request, attempt, number })
+}
+
+/// Settles an attempt, with the request's state, sums and error. Returns the state.
+pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Result<State> {
+    let class = match settled.outcome {
+        Outcome::Failed(class) => Some(class),
+        Outcome::Answered | Outcome::Truncated | Outcome::InDoubt => None,
+    };
+    let usage = settled.usage;
+    let changed = conn
+        .prepare_cached(
+            "UPDATE attempt SET settled_at_ms = ?2, outcome = ?3, error_class = ?4, error = ?5, status_code = ?6,
+                    provider_request_id = ?7, served_model = ?8, finish_reason = ?9, input_tokens = ?10,
+                    cached_tokens = ?11, output_tokens = ?12, reasoning_tokens = ?13, cost_nanousd = ?14,
+                    answer = ?15, reply = ?16, reply_dictionary_id = ?17, reply_bytes = ?18
+             WHERE id = ?1 AND outcome IS NULL",
+        )?
+        .execute(params![
+            settled.attempt.0,
+            settled.at.0,
+            settled.outcome.as_str(),
+            class.map(crate::domain::FailureClass::as_str),
+            settled.error,
+            settled.status_code,
+            settled.provider_request_id,
+            settled.served_model,
+            settled.finish_reason,
+            usage.map(|usage| usage.input as i64),
+            usage.map(|usage| usage.cached as i64),
+            usage.map(|usage| usage.output as i64),
+            usage.map(|usage| usage.reasoning as i64),
+            settled.cost.map(|cost| cost.0),
+            settled.answer,
+            settled.reply.as_ref().map(|reply| &reply.bytes),
+            settled.reply.as_ref().and_then(|reply| reply.dictionary).map(|id| id.0),
+            settled.reply.as_ref().map(|reply| reply.plain_bytes as i64),
+        ])?;
+    if changed != 1 {
+        return Err(contradiction("an attempt was settled twice"));
+    }
+    let state = moved(standing(conn, settled.request)?.state, Move::Settle(settled.outcome))?;
+    let usage = usage.unwrap_or_default();
+    conn.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = ?3, error = ?4, attempts_used = attempts_used + ?5,
+                input_tokens = input_tokens + ?6, cached_tokens = cached_tokens + ?7,
+                output_tokens = output_tokens + ?8, reasoning_tokens = reasoning_tokens + ?9,
+                cost_nanousd = CASE WHEN ?10 IS NULL THEN cost_nanousd ELSE coalesce(cost_nanousd, 0) + ?10 END
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        settled.request.0,
+        state.as_str(),
+        class.map(crate::domain::FailureClass::as_str),
+        class.and(settled.error.as_ref()),
+        i64::from(class.is_some_and(crate::domain::FailureClass::uses_attempt)),
+        usage.input as i64,
+        usage.cached as i64,
+        usage.output as i64,
+        usage.reasoning as i64,
+        settled.cost.map(|cost| cost.0),
+    ])?;
+    Ok(state)
+}
+
+/// Lets a request share what another one with the same body came to. Returns its state.
+pub(super) fn share(conn: &Connection, request: RequestId, twin: Twin, attempt: AttemptId) -> rusqlite::Result<State> {
+    let outcome = match twin.state {
+        State::Answered => Outcome::Answered,
+        State::Truncated => Outcome::Truncated,
+        State::Failed(class) => Outcome::Failed(class),
+        State::Pending | State::InFlight | State::InBatch | State::InDoubt => {
+            return Err(contradiction("a reply was shared that is not there"));
+        }
+    };
+    let state = moved(standing(conn, request)?.state, Move::Release)?;
+    let state = moved(state, Move::Share(outcome))?;
+    conn.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = ?3, attempt_id = ?4,
+                error = (SELECT twin.error FROM request AS twin WHERE twin.id = ?5),
+                attempts_used = (SELECT twin.attempts_used FROM request AS twin WHERE twin.id = ?5),
+                max_tokens = (SELECT twin.max_tokens FROM request AS twin WHERE twin.id = ?5)
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        request.0,
+        state.as_str(),
+        state.class().map(crate::domain::FailureClass::as_str),
+        attempt.0,
+        twin.request.0
+    ])?;
+    Ok(state)
+}
+
+/// Lets a request share what its twin has come to by now.
+pub(super) fn share_now(conn: &Connection, request: RequestId, twin: RequestId) -> rusqlite::Result<State> {
+    let (state, attempt) = conn
+        .prepare_cached("SELECT state, error_class, attempt_id FROM request WHERE id = ?1")?
+        .query_row([twin.0], |row| Ok((state_of(row)?, row.get::<_, Option<i64>>("attempt_id")?)))?;
+    let attempt = attempt.ok_or_else(|| contradiction("a shared request has no attempt"))?;
+    share(conn, request, Twin { request: twin, state }, AttemptId(attempt))
+}
+
+/// Records that a row's request could not be made.
+pub(super) fn not_rendered(
+    conn: &Connection,
+    (row, prompt): (RowId, PromptId),
+    existing: Option<RequestId>,
+    error: &str,
+) -> rusqlite::Result<RequestId> {
+    let request = match existing {
+        Some(request) => request,
+        None => insert_bare(conn, row, prompt)?,
+    };
+    let state = moved(standing(conn, request)?.state, Move::Release)?;
+    let state = moved(state, Move::NotRendered)?;
+    conn.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = ?3, error = ?4 WHERE id = ?1",
+    )?
+    .execute(params![
+        request.0,
+        state.as_str(),
+        state.class().map(crate::domain::FailureClass::as_str),
+        error
+    ])?;
+    Ok(request)
+}
+
+/// Records a dictionary.
+pub(super) fn dictionary(conn: &Connection, prompt: PromptId, kind: &str, bytes: &[u8]) -> rusqlite::Result<DictionaryId> {
+    conn.prepare_cached("INSERT INTO dictionary (prompt_id, kind, bytes) VALUES (?1, ?2, ?3)")?
+        .execute(params![prompt.0, kind, bytes])?;
+    Ok(DictionaryId(conn.last_insert_rowid()))
+}
+
+/// Moves a request back to pending, by policy or because a person asks.
+pub(super) fn reopen(conn: &Connection, request: RequestId, by: Reopen) -> rusqlite::Result<State> {
+    let state = standing(conn, request)?.state;
+    match by {
+        Reopen::Policy => {
+            let state = moved(state, Move::Release)?;
+            conn.prepare_cached(
+                "UPDATE request SET state = ?2, error_class = NULL, error = NULL WHERE id = ?1",
+            )?
+            .execute(params![request.0, state.as_str()])?;
+            Ok(state)
+        }
+        Reopen::Person { at, max_tokens } => {
+            let state = moved(state, Move::Ask)?;
+            conn.prepare_cached(
+                "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempts_used = 0,
+                        asked_at_ms = ?3, max_tokens = coalesce(?4, max_tokens)
+                 WHERE id = ?1",
+            )?
+            .execute(params![request.0, state.as_str(), at.0, max_tokens])?;
+            Ok(state)
+        }
+    }
+}
+
+/// Who moves a request back to pending.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reopen {
+    /// A rule of ours.
+    Policy,
+    /// A person, from whose asking attempts count anew.
+    Person {
+        /// When.
+        at: UnixMs,
+        /// The token limit that they asked for.
+        max_tokens: Option<u32>,
+    },
+}
+
+struct Standing {
+    state: State,
+    attempts: u32,
+    asked_at_ms: Option<i64>,
+}
+
+fn standing(conn: &Connection, request: RequestId) -> rusqlite::Result<Standing> {
+    conn.prepare_cached("SELECT state, error_class, attempts, asked_at_ms FROM request WHERE id = ?1")?
+        .query_row([request.0], |row| {
+            Ok(Standing {
+                state: state_of(row)?,
+                attempts: row.get("attempts")?,
+                asked_at_ms: row.get("asked_at_ms")?,
+            })
+        })
+}
+
+fn insert_request(conn: &Connection, row: RowId, prompt: PromptId, body: &NewBody) -> rusqlite::Result<RequestId> {
+    conn.prepare_cached(
+        "INSERT INTO request (prompt_id, row_id, sample, fingerprint, body, body_dictionary_id, body_bytes, state)
+         VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, 'pending')",
+    )?
+    .execute(params![
+        prompt.0,
+        row.0,
+        body.fingerprint.0,
+        body.packed.bytes,
+        body.packed.dictionary.map(|id| id.0),
+        body.packed.plain_bytes as i64
+    ])?;
+    Ok(RequestId(conn.last_insert_rowid()))
+}
+
+fn insert_bare(conn: &Connection, row: RowId, prompt: PromptId) -> rusqlite::Result<RequestId> {
+    conn.prepare_cached(
+        "INSERT INTO request (prompt_id, row_id, sample, state) VALUES (?1, ?2, 1, 'pending')",
+    )?
+    .execute(params![prompt.0, row.0])?;
+    Ok(RequestId(conn.last_insert_rowid()))
+}
+
+/// A request that could not be rendered once may be renderable now; a body on record never changes.
+fn give_body(conn: &Connection, request: RequestId, body: &NewBody) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE request SET fingerprint = ?2, body = ?3, body_dictionary_id = ?4, body_bytes = ?5
+         WHERE id = ?1 AND body IS NULL",
+    )?
+    .execute(params![
+        request.0,
+        body.fingerprint.0,
+        body.packed.bytes,
+        body.packed.dictionary.map(|id| id.0),
+        body.packed.plain_bytes as i64
+    ])?;
+    Ok(())
+}
+
+/// Finds a request with the same body at the same model that makes this one's call needless, with the
+/// attempt to share; without one it is still under way. A person who asked anew gets only a reply
+/// that is newer than their asking.
+fn twin(
+    conn: &Connection,
+    request: RequestId,
+    asked_at_ms: Option<i64>,
+    fingerprint: &Fingerprint,
+) -> rusqlite::Result<Option<(Twin, Option<AttemptId>)>> {
+    conn.prepare_cached(
+        "SELECT twin.id AS id, twin.state AS state, twin.error_class AS error_class, twin.attempt_id AS attempt_id
+         FROM request AS mine
+         JOIN prompt AS my_prompt ON my_prompt.id = mine.prompt_id
+         JOIN request AS twin ON substr(twin.fingerprint, 1, 8) = substr(?2, 1, 8) AND twin.fingerprint = ?2
+              AND twin.fingerprint IS NOT NULL AND twin.id <> mine.id AND twin.sample = mine.sample
+         JOIN prompt ON prompt.id = twin.prompt_id AND prompt.model = my_prompt.model AND prompt.endpoint = my_prompt.endpoint
+         LEFT JOIN attempt ON attempt.id = twin.attempt_id
+         WHERE mine.id = ?1
+           AND (twin.state IN ('in_flight', 'in_batch')
+                OR (twin.state = 'answered' OR twin.error_class IN ('invalid_request', 'context_too_long', 'request_too_large',
+                                                                    'content_filtered', 'refused'))
+                   AND attempt.settled_at_ms >= coalesce(?3, 0))
+         ORDER BY twin.state = 'answered' DESC, twin.state IN ('in_flight', 'in_batch') DESC, twin.id LIMIT 1",
+    )?
+    .query_row(params![request.0, fingerprint.0, asked_at_ms], found_twin)
+    .optional()
+}
+
+fn found_twin(row: &Row<'_>) -> rusqlite::Result<(Twin, Option<AttemptId>)> {
+    let state = state_of(row)?;
+    let attempt: Option<i64> = row.get("attempt_id")?;
+    let is_done = match state {
+        State::Answered | State::Failed(_) | State::Truncated => true,
+        State::Pending | State::InFlight | State::InBatch | State::InDoubt => false,
+    };
+    let twin = Twin { request: RequestId(row.get("id")?), state };
+    Ok((twin, attempt.filter(|_| is_done).map(AttemptId)))
+}
+
+fn moved(state: State, event: Move) -> rusqlite::Result<State> {
+    next(state, event).map_err(|illegal| contradiction(&illegal.to_string()))
+}
+
+fn contradiction(what: &str) -> rusqlite::Error {
+    rusqlite::Error::InvalidParameterName(what.to_owned())
+}

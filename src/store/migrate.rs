@@ -1,0 +1,48 @@
+//! Which format a file has, and how an older one becomes ours.
+//!
+//! A migration is a numbered file in `migrations/`. All that are missing are applied in one
+//! transaction, with `user_version` and a line in `migration` each. A released migration never
+//! changes: a change of the record is the next number.
+
+use rusqlite::{Connection, params};
+
+use crate::domain::UnixMs;
+
+/// Marks a SQLite file as ours: `OVRN`.
+pub(super) const APPLICATION_ID: i32 = 0x4F56_524E;
+
+/// Every format there was, oldest first.
+const MIGRATIONS: [(&str, &str); 1] =
+    [("first_format", include_str!("../../migrations/0001_first_format.sql"))];
+
+/// The format that this program writes.
+pub(super) fn newest() -> i64 {
+    MIGRATIONS.len() as i64
+}
+
+/// Returns the format of an open file.
+pub(super) fn format_of(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Brings the file to our format. Does nothing where it is there already.
+pub(super) fn apply(conn: &mut Connection, now: UnixMs) -> rusqlite::Result<()> {
+    if format_of(conn)? >= newest() {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // Asked again under the lock: another process may have been faster.
+    let from = usize::try_from(format_of(&tx)?).unwrap_or(0);
+    for (index, (name, sql)) in MIGRATIONS.iter().enumerate().skip(from) {
+        let version = index as i64 + 1;
+        tx.execute_batch(sql)?;
+        tx.execute(
+            "INSERT INTO migration (version, name, applied_at_ms, program_version)
+             VALUES (?1, ?2, ?3, ?4)",
+            params![version, name, now.0, env!("CARGO_PKG_VERSION")],
+        )?;
+        tx.pragma_update(None, "user_version", version)?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.commit()
+}

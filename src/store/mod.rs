@@ -1,0 +1,41 @@
+//! The record: one SQLite file, and all the SQL that there is.
+//!
+//! A [`Store`] is one connection. Commands open one and ask it questions; during a run one more is
+//! moved into the writer thread ([`writer`]) and is the only one that writes. The file is in WAL mode
+//! with `synchronous=FULL`: a commit that returned is on the disk, and readers never wait for it.
+//! Reads must never change the file, and nothing here may call a provider, read a clock or print.
+//!
+//! Files, each named for the question it answers: [`open`] (is this a project, may I use it),
+//! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
+//! left), `ledger` (promise and settle), `recover` (what a crash left), `report`, `trail`, `answers`
+//! (what is there), [`codec`] (how bodies are kept), [`lock`] (one run a project).
+
+mod add;
+mod answers;
+mod codec;
+mod due;
+mod error;
+mod ledger;
+mod lock;
+mod migrate;
+mod open;
+mod project;
+mod prompts;
+mod recover;
+mod report;
+mod trail;
+mod writer;
+
+pub use add::{AddReport, Adding, RemoveReport};
+pub use codec::{Codec, Packed};
+pub use due::{DueGroup, DueRequest, Existing};
+pub use error::StoreError;
+pub use ledger::{NewBody, Promise, PromiseFor, Promised, Settlement, Twin};
+pub use lock::{LockState, RunLock};
+pub use open::{Create, Store};
+pub use project::{ProjectFacts, RunFacts, RunRecord};
+pub use prompts::PromptRecord;
+pub use recover::Recovered;
+pub use report::{BatchLine, Spending, StateCounts};
+pub use trail::{Reopened, RetryFilter, TrailAttempt, TrailRequest, TrailRow};
+pub use writer::{Order, Receipt, Writer};

@@ -1,0 +1,155 @@
+//! How the project stands: states, failures, tokens, money, batches.
+
+use std::collections::BTreeMap;
+
+use rusqlite::params;
+
+use super::due::state_of;
+use super::{Store, StoreError};
+use crate::domain::{BatchId, NanoUsd, State, Usage};
+
+/// Requests of live rows and live prompts, by state. Those not made yet are pending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateCounts {
+    /// Live rows.
+    pub rows: u64,
+    /// Live rows times live prompts.
+    pub total: u64,
+    /// Nothing under way.
+    pub pending: u64,
+    /// Promised to a call.
+    pub in_flight: u64,
+    /// Promised to a batch.
+    pub in_batch: u64,
+    /// Promised by a process that is gone.
+    pub in_doubt: u64,
+    /// Answered.
+    pub answered: u64,
+    /// Cut by the token limit.
+    pub truncated: u64,
+    /// Failed, by class.
+    pub failures: BTreeMap<&'static str, u64>,
+}
+
+impl StateCounts {
+    /// Counts all failed requests.
+    pub fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+}
+
+/// What the project has taken in all, rows that left and old prompts included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spending {
+    /// Attempts promised.
+    pub attempts: u64,
+    /// What the provider counted.
+    pub usage: Usage,
+    /// What it cost, as far as prices were known.
+    pub cost: NanoUsd,
+    /// Replies with tokens but no known price.
+    pub unpriced: u64,
+    /// Live requests that share another one's reply.
+    pub shared: u64,
+}
+
+/// A batch, in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchLine {
+    /// Its id in the project.
+    pub id: BatchId,
+    /// Its id at the provider.
+    pub provider_id: Option<String>,
+    /// Its state.
+    pub status: String,
+    /// Requests in it.
+    pub requests: u64,
+}
+
+impl Store {
+    /// Counts states. With no run on, what stands as in flight is in doubt: its process is gone.
+    pub fn state_counts(&self, is_running: bool) -> Result<StateCounts, StoreError> {
+        let mut counts = StateCounts { rows: self.live_rows()?, ..StateCounts::default() };
+        let prompts = self.live_prompts()?.len() as u64;
+        counts.total = counts.rows * prompts;
+        let groups: Vec<(State, u64)> = self
+            .conn
+            .prepare_cached(
+                "SELECT request.state AS state, request.error_class AS error_class, count(*) AS found
+                 FROM request
+                 JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
+                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 GROUP BY 1, 2",
+            )
+            .and_then(|mut query| {
+                query.query_map([], |row| Ok((state_of(row)?, row.get("found")?)))?.collect()
+            })
+            .map_err(|error| self.named(error))?;
+        let mut made = 0;
+        for (state, found) in groups {
+            made += found;
+            match state {
+                State::Pending => counts.pending += found,
+                State::InFlight if is_running => counts.in_flight += found,
+                State::InFlight | State::InDoubt => counts.in_doubt += found,
+                State::InBatch => counts.in_batch += found,
+                State::Answered => counts.answered += found,
+                State::Truncated => counts.truncated += found,
+                State::Failed(class) => *counts.failures.entry(class.as_str()).or_default() += found,
+            }
+        }
+        counts.pending += counts.total.saturating_sub(made);
+        Ok(counts)
+    }
+
+    /// Sums what the project has taken.
+    pub fn spending(&self) -> Result<Spending, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT count(*) AS attempts, coalesce(sum(input_tokens), 0) AS input,
+                        coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(output_tokens), 0) AS output,
+                        coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(cost_nanousd), 0) AS cost,
+                        coalesce(sum(input_tokens IS NOT NULL AND cost_nanousd IS NULL), 0) AS unpriced,
+                        (SELECT count(*) FROM request
+                         JOIN attempt AS shared ON shared.id = request.attempt_id
+                         WHERE shared.request_id <> request.id) AS shared
+                 FROM attempt",
+            )
+            .and_then(|mut query| {
+                query.query_row(params![], |row| {
+                    Ok(Spending {
+                        attempts: row.get("attempts")?,
+                        usage: Usage {
+                            input: row.get("input")?,
+                            cached: row.get("cached")?,
+                            output: row.get("output")?,
+                            reasoning: row.get("reasoning")?,
+                        },
+                        cost: NanoUsd(row.get("cost")?),
+                        unpriced: row.get("unpriced")?,
+                        shared: row.get("shared")?,
+                    })
+                })
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Lists the batches, oldest first.
+    pub fn batches(&self) -> Result<Vec<BatchLine>, StoreError> {
+        self.conn
+            .prepare_cached("SELECT id, provider_id, status, requests FROM batch ORDER BY id")
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| {
+                        Ok(BatchLine {
+                            id: BatchId(row.get("id")?),
+                            provider_id: row.get("provider_id")?,
+                            status: row.get("status")?,
+                            requests: row.get("requests")?,
+                        })
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+}

@@ -1,0 +1,355 @@
+//! The whole trail of one row, and a person's asking for another try.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::codec::Unpacker;
+use super::due::state_of;
+use super::ledger::{self, Reopen};
+use super::{Store, StoreError};
+use crate::domain::{
+    AttemptId, Fingerprint, NanoUsd, Outcome, PromptId, RequestId, RowId, State, UnixMs, Usage,
+};
+
+/// A live row, with where it came from.
+#[derive(Clone, Debug)]
+pub struct TrailRow {
+    /// Its id.
+    pub id: RowId,
+    /// Its position in the table, from 1.
+    pub position: i64,
+    /// Its key.
+    pub key: String,
+    /// Its version, from 1.
+    pub version: u32,
+    /// Its cells, as the text of one JSON object.
+    pub cells: String,
+    /// The file it came from.
+    pub source: String,
+    /// The line of that file, from 1.
+    pub line: u64,
+    /// SHA-256 of that file.
+    pub source_sha256: [u8; 32],
+}
+
+/// A request on one row, with its body.
+#[derive(Clone, Debug)]
+pub struct TrailRequest {
+    /// Its id.
+    pub id: RequestId,
+    /// Its state.
+    pub state: State,
+    /// What went wrong, for a failed request.
+    pub error: Option<String>,
+    /// Of its body; `None` where it could not be rendered.
+    pub fingerprint: Option<Fingerprint>,
+    /// The exact bytes of its body.
+    pub body: Option<Vec<u8>>,
+    /// The attempt that its state stands on; another request's where a reply is shared.
+    pub deciding: Option<AttemptId>,
+    /// Its attempts, oldest first; where a reply is shared, the attempt that brought it comes last.
+    pub attempts: Vec<TrailAttempt>,
+}
+
+/// One attempt, with its reply.
+#[derive(Clone, Debug)]
+pub struct TrailAttempt {
+    /// Its id.
+    pub id: AttemptId,
+    /// Which request it was made for.
+    pub request: RequestId,
+    /// Its number among that request's, from 1.
+    pub number: u32,
+    /// `realtime` or `batch`.
+    pub route: String,
+    /// The batch, where it went in one.
+    pub batch: Option<i64>,
+    /// The token limit it was sent with.
+    pub max_tokens: Option<u32>,
+    /// The exact bytes that were sent, where they are not the request's own.
+    pub sent_body: Option<Vec<u8>>,
+    /// When it was promised.
+    pub promised_at: UnixMs,
+    /// When and how it ended; `None` for a promise.
+    pub settled: Option<(UnixMs, Outcome)>,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// The HTTP status.
+    pub status_code: Option<u16>,
+    /// The provider's id for it.
+    pub provider_request_id: Option<String>,
+    /// The model that the provider says it used.
+    pub served_model: Option<String>,
+    /// The provider's word for why it stopped.
+    pub finish_reason: Option<String>,
+    /// What the provider counted.
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Option<NanoUsd>,
+    /// The answer.
+    pub answer: Option<String>,
+    /// The provider's raw bytes.
+    pub reply: Option<Vec<u8>>,
+}
+
+/// Which requests a person asks to have tried again. Those that match any of it are.
+#[derive(Clone, Debug, Default)]
+pub struct RetryFilter {
+    /// All that failed.
+    pub failed: bool,
+    /// All that were cut by the token limit.
+    pub truncated: bool,
+    /// All in doubt.
+    pub in_doubt: bool,
+    /// All that failed with one of these classes.
+    pub classes: Vec<String>,
+    /// All of these rows (keys or `#POSITION`), whatever their state.
+    pub rows: Vec<String>,
+}
+
+/// What came of asking.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reopened {
+    /// Requests that are due again.
+    pub requests: u64,
+    /// Of these, requests that had an answer.
+    pub answered: u64,
+    /// Names that match no row.
+    pub unknown: Vec<String>,
+}
+
+impl Store {
+    /// Finds a live row by its key or `#POSITION`; a key wins.
+    pub fn find_row(&self, name: &str) -> Result<Option<TrailRow>, StoreError> {
+        let position = name.strip_prefix('#').and_then(|digits| digits.parse::<i64>().ok());
+        self.conn
+            .prepare_cached(
+                "SELECT row.id AS id, position, key, version, cells, path, line, sha256
+                 FROM row JOIN source ON source.id = row.source_id
+                 WHERE row.retired_at_ms IS NULL AND (key = ?1 OR position = ?2)
+                 ORDER BY key = ?1 DESC LIMIT 1",
+            )
+            .and_then(|mut query| query.query_row(params![name, position], trail_row).optional())
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns the request of a row for a prompt, with bodies, attempts and replies.
+    pub fn trail(&self, row: RowId, prompt: PromptId) -> Result<Option<TrailRequest>, StoreError> {
+        let found = self
+            .conn
+            .prepare_cached(
+                "SELECT id, state, error_class, error, fingerprint, body, body_dictionary_id, body_bytes, attempt_id
+                 FROM request WHERE row_id = ?1 AND prompt_id = ?2 AND sample = 1",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_row(params![row.0, prompt.0], |row| {
+                        let packed = packed(row, "body", "body_dictionary_id", "body_bytes")?;
+                        Ok((request(row)?, packed))
+                    })
+                    .optional()
+            })
+            .map_err(|error| self.named(error))?;
+        let Some((mut request, body)) = found else { return Ok(None) };
+        let mut unpacker = Unpacker::new(&self.conn);
+        request.body = unpack(&mut unpacker, body, || format!("the body of request {}", request.id))?;
+        request.attempts = self.attempts(request.id, request.deciding, &mut unpacker)?;
+        Ok(Some(request))
+    }
+
+    fn attempts(
+        &self,
+        request: RequestId,
+        deciding: Option<AttemptId>,
+        unpacker: &mut Unpacker<'_>,
+    ) -> Result<Vec<TrailAttempt>, StoreError> {
+        let rows = self
+            .conn
+            .prepare_cached(
+                "SELECT * FROM attempt WHERE request_id = ?1 OR id = ?2
+                 ORDER BY request_id <> ?1, number",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map(params![request.0, deciding.map(|id| id.0)], |row| {
+                        let body = packed(row, "body", "body_dictionary_id", "")?;
+                        let reply = packed(row, "reply", "reply_dictionary_id", "reply_bytes")?;
+                        Ok((attempt(row)?, body, reply))
+                    })?
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .map_err(|error| self.named(error))?;
+        rows.into_iter()
+            .map(|(mut attempt, body, reply)| {
+                let id = attempt.id;
+                attempt.sent_body = unpack(unpacker, body, || format!("the body of attempt {id}"))?;
+                attempt.reply = unpack(unpacker, reply, || format!("the reply to attempt {id}"))?;
+                Ok(attempt)
+            })
+            .collect()
+    }
+
+    /// Makes requests due again because a person asks.
+    pub fn retry(
+        &mut self,
+        filter: &RetryFilter,
+        max_tokens: Option<u32>,
+        now: UnixMs,
+    ) -> Result<Reopened, StoreError> {
+        let tx = self.begin()?;
+        let by = Reopen::Person { at: now, max_tokens };
+        let done = reopen_all(&tx, filter, by).and_then(|done| tx.commit().map(|()| done));
+        done.map_err(|error| self.named(error))
+    }
+}
+
+fn reopen_all(
+    conn: &rusqlite::Connection,
+    filter: &RetryFilter,
+    by: Reopen,
+) -> rusqlite::Result<Reopened> {
+    let mut done = Reopened::default();
+    let mut chosen: Vec<(i64, bool)> = conn
+        .prepare_cached(
+            "SELECT request.id AS id FROM request
+             JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
+             JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+             WHERE (?1 AND request.state = 'failed') OR (?2 AND request.state = 'truncated')
+                OR (?3 AND request.state = 'in_doubt')
+                OR (request.state = 'failed' AND request.error_class IN (SELECT value FROM json_each(?4)))",
+        )?
+        .query_map(
+            params![
+                filter.failed,
+                filter.truncated,
+                filter.in_doubt,
+                serde_json::Value::from(filter.classes.clone()).to_string()
+            ],
+            |row| Ok((row.get("id")?, false)),
+        )?
+        .collect::<Result<_, _>>()?;
+    for name in &filter.rows {
+        let requests = requests_of(conn, name)?;
+        match requests {
+            Some(requests) => chosen.extend(requests),
+            None => done.unknown.push(name.clone()),
+        }
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    for (request, was_answered) in chosen {
+        ledger::reopen(conn, RequestId(request), by)?;
+        done.requests += 1;
+        done.answered += u64::from(was_answered);
+    }
+    Ok(done)
+}
+
+/// Returns the requests of a row that no attempt is under way for, and whether each has an answer.
+fn requests_of(conn: &rusqlite::Connection, name: &str) -> rusqlite::Result<Option<Vec<(i64, bool)>>> {
+    let position = name.strip_prefix('#').and_then(|digits| digits.parse::<i64>().ok());
+    let row: Option<i64> = conn
+        .prepare_cached(
+            "SELECT id FROM row WHERE retired_at_ms IS NULL AND (key = ?1 OR position = ?2)
+             ORDER BY key = ?1 DESC LIMIT 1",
+        )?
+        .query_row(params![name, position], |row| row.get("id"))
+        .optional()?;
+    let Some(row) = row else { return Ok(None) };
+    conn.prepare_cached(
+        "SELECT request.id AS id, request.state = 'answered' AS was_answered FROM request
+         JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
+         WHERE request.row_id = ?1 AND request.state NOT IN ('in_flight', 'in_batch')",
+    )?
+    .query_map([row], |row| Ok((row.get("id")?, row.get("was_answered")?)))?
+    .collect::<Result<Vec<_>, _>>()
+    .map(Some)
+}
+
+type PackedParts = Option<(Vec<u8>, Option<i64>, usize)>;
+
+/// Reads a packed column. Attempts' own bodies have no size of their own on record; a body is never
+/// bigger than what zstd says of itself, so the bound only guards against a damaged frame.
+fn packed(row: &Row<'_>, bytes: &str, dictionary: &str, size: &str) -> rusqlite::Result<PackedParts> {
+    let Some(found) = row.get::<_, Option<Vec<u8>>>(bytes)? else { return Ok(None) };
+    let plain_bytes = match size {
+        "" => zstd::zstd_safe::get_frame_content_size(&found)
+            .ok()
+            .flatten()
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or_default(),
+        name => row.get(name)?,
+    };
+    Ok(Some((found, row.get(dictionary)?, plain_bytes)))
+}
+
+fn unpack(
+    unpacker: &mut Unpacker<'_>,
+    parts: PackedParts,
+    what: impl Fn() -> String,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    parts
+        .map(|(bytes, dictionary, size)| unpacker.unpack(&bytes, dictionary, size))
+        .transpose()
+        .map_err(|source| StoreError::Unreadable { what: what(), source })
+}
+
+fn trail_row(row: &Row<'_>) -> rusqlite::Result<TrailRow> {
+    Ok(TrailRow {
+        id: RowId(row.get("id")?),
+        position: row.get("position")?,
+        key: row.get("key")?,
+        version: row.get("version")?,
+        cells: row.get("cells")?,
+        source: row.get("path")?,
+        line: row.get("line")?,
+        source_sha256: row.get("sha256")?,
+    })
+}
+
+fn request(row: &Row<'_>) -> rusqlite::Result<TrailRequest> {
+    Ok(TrailRequest {
+        id: RequestId(row.get("id")?),
+        state: state_of(row)?,
+        error: row.get("error")?,
+        fingerprint: row.get::<_, Option<[u8; 32]>>("fingerprint")?.map(Fingerprint),
+        body: None,
+        deciding: row.get::<_, Option<i64>>("attempt_id")?.map(AttemptId),
+        attempts: Vec::new(),
+    })
+}
+
+fn attempt(row: &Row<'_>) -> rusqlite::Result<TrailAttempt> {
+    let outcome: Option<String> = row.get("outcome")?;
+    let class: Option<String> = row.get("error_class")?;
+    let settled_at: Option<i64> = row.get("settled_at_ms")?;
+    let outcome = outcome.and_then(|word| Outcome::parse(&word, class.as_deref()));
+    let input: Option<u64> = row.get("input_tokens")?;
+    Ok(TrailAttempt {
+        id: AttemptId(row.get("id")?),
+        request: RequestId(row.get("request_id")?),
+        number: row.get("number")?,
+        route: row.get("route")?,
+        batch: row.get("batch_id")?,
+        max_tokens: row.get("max_tokens")?,
+        sent_body: None,
+        promised_at: UnixMs(row.get("promised_at_ms")?),
+        settled: settled_at.map(UnixMs).zip(outcome),
+        error: row.get("error")?,
+        status_code: row.get("status_code")?,
+        provider_request_id: row.get("provider_request_id")?,
+        served_model: row.get("served_model")?,
+        finish_reason: row.get("finish_reason")?,
+        usage: match input {
+            Some(input) => Some(Usage {
+                input,
+                cached: row.get::<_, Option<u64>>("cached_tokens")?.unwrap_or_default(),
+                output: row.get::<_, Option<u64>>("output_tokens")?.unwrap_or_default(),
+                reasoning: row.get::<_, Option<u64>>("reasoning_tokens")?.unwrap_or_default(),
+            }),
+            None => None,
+        },
+        cost: row.get::<_, Option<i64>>("cost_nanousd")?.map(NanoUsd),
+        answer: row.get("answer")?,
+        reply: None,
+    })
+}

@@ -1,0 +1,239 @@
+//! The one thread that writes during a run.
+//!
+//! Orders come in by a channel; the thread takes all that have queued, applies them in one
+//! transaction, commits, and only then hands out the receipts. So a commit costs what a disk flush
+//! costs however many orders share it, and the busier the run, the larger the groups: nothing is tuned.
+//!
+//! ```text
+//!   orders ──▶ [take all that wait] ──▶ BEGIN … apply … COMMIT (fsync) ──▶ receipts
+//! ```
+//!
+//! A promise that cannot be committed is refused, so its call is never made. A settlement holds a
+//! reply that was paid for, so it is tried again until the disk takes it or patience ends.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::TransactionBehavior;
+
+use super::ledger::{self, Promise, Promised, Settlement};
+use super::{Store, StoreError};
+use crate::domain::{DictionaryId, PromptId, RequestId, RowId, State};
+
+/// Orders that one commit may hold.
+const GROUP: usize = 1024;
+/// How often a group with settlements is tried before its replies are given up.
+const TRIES: u32 = 60;
+/// The wait between such tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One thing to put on record. The ticket comes back with the receipt.
+pub enum Order {
+    /// An attempt is about to be made.
+    Promise(u64, Box<Promise>),
+    /// An attempt ended.
+    Settle(u64, Box<Settlement>),
+    /// A request shares what its twin has come to.
+    Share {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The request.
+        request: RequestId,
+        /// Whose reply it shares.
+        twin: RequestId,
+    },
+    /// A row's request could not be made.
+    NotRendered {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The row and the prompt.
+        of: (RowId, PromptId),
+        /// The request, where one was made before.
+        existing: Option<RequestId>,
+        /// Why, without a word of the row's contents.
+        error: String,
+    },
+    /// A dictionary for what follows.
+    Dictionary {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// Its prompt.
+        prompt: PromptId,
+        /// `body` or `reply`.
+        kind: &'static str,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Order {
+    fn ticket(&self) -> u64 {
+        match self {
+            Self::Promise(ticket, _)
+            | Self::Settle(ticket, _)
+            | Self::Share { ticket, .. }
+            | Self::NotRendered { ticket, .. }
+            | Self::Dictionary { ticket, .. } => *ticket,
+        }
+    }
+
+    /// Says whether it holds something that was paid for, or follows from it.
+    fn must_land(&self) -> bool {
+        match self {
+            Self::Settle(..) => true,
+            Self::Promise(..)
+            | Self::Share { .. }
+            | Self::NotRendered { .. }
+            | Self::Dictionary { .. } => false,
+        }
+    }
+}
+
+/// What came of an order. Everything but [`Receipt::Trouble`] and [`Receipt::Refused`] is on the disk.
+#[derive(Debug)]
+pub enum Receipt {
+    /// Of a promise.
+    Promised(u64, Promised),
+    /// Of a settlement or a sharing: the request's state.
+    Settled(u64, State),
+    /// Of a row whose request could not be made.
+    NotRendered(u64, RequestId),
+    /// Of a dictionary.
+    Dictionary(u64, DictionaryId),
+    /// The order was not carried out and will not be.
+    Refused(u64, String),
+    /// A commit failed and is tried again; nothing is lost yet.
+    Trouble(String),
+}
+
+/// The handle on the writer thread.
+pub struct Writer {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<Store>>,
+}
+
+impl Writer {
+    /// Moves a store into its own thread. `receipts` is called there after every commit.
+    pub fn start(
+        store: Store,
+        receipts: impl Fn(Vec<Receipt>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (sender, receiver) = channel();
+        let thread = std::thread::Builder::new()
+            .name("overnight-writer".to_owned())
+            .spawn(move || write_all(store, &receiver, &receipts))?;
+        Ok(Self { orders: Some(sender), thread: Some(thread) })
+    }
+
+    /// Hands in an order. Its receipt comes once it is on the disk.
+    pub fn send(&self, order: Order) {
+        // A send fails only after `finish`, or if the thread is gone; then no receipt comes and the run says so.
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
+    }
+
+    /// Waits until everything handed in is written and returns the store; `None` if the thread is gone.
+    pub fn finish(mut self) -> Option<Store> {
+        drop(self.orders.take());
+        self.thread.take().and_then(|thread| thread.join().ok())
+    }
+}
+
+fn write_all(mut store: Store, orders: &Receiver<Order>, receipts: &impl Fn(Vec<Receipt>)) -> Store {
+    while let Ok(first) = orders.recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match orders.try_recv() {
+                Ok(order) => group.push(order),
+                Err(_) => break,
+            }
+        }
+        write_group(&mut store, group, receipts);
+    }
+    store
+}
+
+fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {
+    for attempt in 1..=TRIES {
+        let error = match commit(store, &group) {
+            Ok(done) => return receipts(done),
+            Err(error) => error,
+        };
+        if !error.may_pass() {
+            return one_by_one(store, group, receipts);
+        }
+        if matches!(error, StoreError::Locked { .. }) && attempt < TRIES {
+            // Somebody adds a big file: everything waits, nothing is refused.
+            receipts(vec![Receipt::Trouble(chain(&error))]);
+            continue;
+        }
+        // What has not been sent is not sent now; what has been paid for is kept trying.
+        let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
+        let words = chain(&error);
+        receipts(refused.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect());
+        group = kept;
+        if group.is_empty() {
+            return;
+        }
+        if attempt < TRIES {
+            receipts(vec![Receipt::Trouble(words)]);
+            std::thread::sleep(PAUSE);
+        } else {
+            receipts(group.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect());
+        }
+    }
+}
+
+/// One order that the record refuses must not take the others with it.
+fn one_by_one(store: &mut Store, group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {
+    let done = group
+        .iter()
+        .flat_map(|order| match commit(store, std::slice::from_ref(order)) {
+            Ok(done) => done,
+            Err(error) => vec![Receipt::Refused(order.ticket(), chain(&error))],
+        })
+        .collect();
+    receipts(done);
+}
+
+fn commit(store: &mut Store, group: &[Order]) -> Result<Vec<Receipt>, StoreError> {
+    let done = store
+        .conn
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .and_then(|tx| {
+            let done = group.iter().map(|order| apply(&tx, order)).collect::<Result<Vec<_>, _>>()?;
+            tx.commit()?;
+            Ok(done)
+        });
+    done.map_err(|error| store.named(error))
+}
+
+fn apply(conn: &rusqlite::Connection, order: &Order) -> rusqlite::Result<Receipt> {
+    Ok(match order {
+        Order::Promise(ticket, promise) => Receipt::Promised(*ticket, ledger::promise(conn, promise)?),
+        Order::Settle(ticket, settled) => Receipt::Settled(*ticket, ledger::settle(conn, settled)?),
+        Order::Share { ticket, request, twin } => {
+            Receipt::Settled(*ticket, ledger::share_now(conn, *request, *twin)?)
+        }
+        Order::NotRendered { ticket, of, existing, error } => {
+            Receipt::NotRendered(*ticket, ledger::not_rendered(conn, *of, *existing, error)?)
+        }
+        Order::Dictionary { ticket, prompt, kind, bytes } => {
+            Receipt::Dictionary(*ticket, ledger::dictionary(conn, *prompt, kind, bytes)?)
+        }
+    })
+}
+
+fn chain(error: &StoreError) -> String {
+    use std::error::Error;
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        words.push_str(": ");
+        words.push_str(&source.to_string());
+        cause = source.source();
+    }
+    words
+}
