@@ -3,5 +3,6 @@
 //! Nothing here reads a clock, touches a file or a socket, or is async; time and randomness are
 //! handed in. What must be right at 3 a.m. is decided here, where it can be tested by the million.
 
+pub mod pace;
 pub mod request;
 pub mod retry;

@@ -1,0 +1,173 @@
+//! The pace in simulated time.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn secs(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// Sends as fast as the pace allows to a provider that takes `latency`; returns the send times.
+fn drive(pace: &mut Pace, requests: usize, latency: Duration, tokens: u64) -> Vec<Duration> {
+    let mut now = Duration::ZERO;
+    let mut sent = Vec::new();
+    let mut flying: VecDeque<Duration> = VecDeque::new();
+    while sent.len() < requests {
+        match pace.ask(now, tokens) {
+            Permit::Go => {
+                pace.start(now, tokens);
+                sent.push(now);
+                flying.push_back(now + latency);
+            }
+            Permit::Wait(wait) => {
+                assert!(!wait.is_zero() && wait <= Duration::from_hours(1));
+                let landing = flying.front().copied().filter(|at| *at <= now + wait);
+                now = landing.unwrap_or(now + wait);
+                if landing.is_some() {
+                    flying.pop_front();
+                    pace.land(now, Landing::Served, 0.5);
+                }
+            }
+            Permit::Full => {
+                now = flying.pop_front().expect("full with nothing in flight").max(now);
+                pace.land(now, Landing::Served, 0.5);
+            }
+        }
+    }
+    sent
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_minute_holds_more_than_the_rate_a_person_set(
+        rpm in 1u32..3000,
+        concurrency in prop::option::of(1u32..300),
+        latency in 0.001f64..5.0,
+    ) {
+        let mut pace = Pace::new(PaceSettings { concurrency, rpm: Some(rpm), tpm: None });
+        let sent = drive(&mut pace, (rpm as usize * 2).clamp(10, 4000), secs(latency), 100);
+        for (index, start) in sent.iter().enumerate() {
+            let in_minute = sent[index..].iter().take_while(|at| **at < *start + secs(60.0)).count();
+            prop_assert!(in_minute <= rpm as usize + 1, "{in_minute} in a minute at {rpm}");
+        }
+    }
+
+    #[test]
+    fn never_more_in_flight_than_allowed_and_never_stuck(
+        cap in 1u32..64,
+        outcomes in prop::collection::vec(0u8..6, 1..400),
+    ) {
+        let mut pace = Pace::new(PaceSettings { concurrency: Some(cap), rpm: None, tpm: None });
+        let mut now = Duration::ZERO;
+        for outcome in outcomes {
+            let mut waits = 0;
+            while pace.in_flight() == 0 || pace.in_flight() < cap / 2 {
+                match pace.ask(now, 10) {
+                    Permit::Go => pace.start(now, 10),
+                    Permit::Wait(wait) => {
+                        now += wait;
+                        waits += 1;
+                        prop_assert!(waits < 3, "waiting does not help");
+                    }
+                    Permit::Full => break,
+                }
+                prop_assert!(pace.in_flight() <= cap);
+            }
+            let landing = match outcome {
+                0 => Landing::Failed(FailureClass::RateLimited, Some(secs(2.0))),
+                1 => Landing::Failed(FailureClass::RateLimited, None),
+                2 => Landing::Failed(FailureClass::Connection, None),
+                3 => Landing::Failed(FailureClass::InvalidRequest, None),
+                _ => Landing::Served,
+            };
+            pace.land(now, landing, 0.3);
+            now += secs(0.01);
+        }
+    }
+}
+
+#[test]
+fn a_concurrency_given_by_hand_starts_at_once_and_is_the_cap() {
+    let mut pace = Pace::new(PaceSettings { concurrency: Some(32), ..PaceSettings::default() });
+    for _ in 0..32 {
+        assert_eq!(pace.ask(Duration::ZERO, 1), Permit::Go);
+        pace.start(Duration::ZERO, 1);
+    }
+    assert_eq!(pace.ask(Duration::ZERO, 1), Permit::Full);
+    for _ in 0..100 {
+        pace.land(secs(1.0), Landing::Served, 0.0);
+        pace.start(secs(1.0), 1);
+    }
+    assert_eq!(pace.allowed(), 32);
+}
+
+#[test]
+fn it_starts_low_and_doubles_while_answers_come() {
+    let mut pace = Pace::new(PaceSettings::default());
+    assert_eq!(pace.allowed(), 8);
+    drive(&mut pace, 600, secs(0.5), 1);
+    assert!(pace.allowed() >= 128, "{}", pace.allowed());
+}
+
+#[test]
+fn a_burst_of_429_is_one_cut_and_the_pause_is_obeyed() {
+    let mut pace = Pace::new(PaceSettings { concurrency: Some(100), ..PaceSettings::default() });
+    for _ in 0..100 {
+        pace.start(Duration::ZERO, 1);
+    }
+    let landing = Landing::Failed(FailureClass::RateLimited, Some(secs(7.0)));
+    assert_eq!(pace.land(secs(1.0), landing, 0.0), Some(secs(7.0)));
+    for _ in 0..50 {
+        assert_eq!(pace.land(secs(1.0), landing, 0.0), None);
+    }
+    assert_eq!(pace.allowed(), 70);
+    assert_eq!(pace.ask(secs(2.0), 1), Permit::Wait(secs(6.0)));
+    assert_eq!(pace.ask(secs(8.0), 1), Permit::Go);
+}
+
+#[test]
+fn a_provider_that_is_away_is_looked_at_ever_less_often() {
+    let mut pace = Pace::new(PaceSettings { concurrency: Some(64), ..PaceSettings::default() });
+    let down = Landing::Failed(FailureClass::Connection, None);
+    let mut now = Duration::ZERO;
+    for _ in 0..64 {
+        pace.start(now, 1);
+    }
+    for _ in 0..64 {
+        pace.land(now, down, 1.0);
+    }
+    assert_eq!(pace.allowed(), 1);
+    let mut looks = 0;
+    while now < Duration::from_mins(30) {
+        match pace.ask(now, 1) {
+            Permit::Go => {
+                looks += 1;
+                pace.start(now, 1);
+                pace.land(now, down, 1.0);
+            }
+            Permit::Wait(wait) => now += wait,
+            Permit::Full => unreachable!("one at a time"),
+        }
+    }
+    assert!((30..80).contains(&looks), "{looks} looks in half an hour");
+    pace.land(now, Landing::Served, 0.0);
+    assert_eq!(pace.ask(now + secs(60.0), 1), Permit::Go);
+}
+
+#[test]
+fn headers_hold_the_rate_before_a_429_does() {
+    let mut pace = Pace::new(PaceSettings { concurrency: Some(50), ..PaceSettings::default() });
+    pace.start(Duration::ZERO, 1);
+    pace.heard(
+        Duration::ZERO,
+        Some(LimitSeen { per_minute: 60.0, remaining: 1.0 }),
+        None,
+    );
+    assert!(matches!(pace.ask(Duration::ZERO, 1), Permit::Wait(wait) if wait >= secs(0.9)));
+    assert_eq!(pace.ask(secs(2.0), 1), Permit::Go);
+}
