@@ -10,4 +10,6 @@ pub mod input;
 pub mod provider;
 pub mod store;
 
+pub mod engine;
+
 pub mod simulate;

@@ -4,5 +4,6 @@
 //! handed in. What must be right at 3 a.m. is decided here, where it can be tested by the million.
 
 pub mod pace;
+pub mod plan;
 pub mod request;
 pub mod retry;

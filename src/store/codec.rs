@@ -134,6 +134,21 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Records a dictionary outside of a run's writer.
+    pub fn add_dictionary(
+        &mut self,
+        prompt: crate::domain::PromptId,
+        kind: &str,
+        bytes: &[u8],
+    ) -> Result<DictionaryId, StoreError> {
+        let tx = self.begin()?;
+        let id = super::ledger::dictionary(&tx, prompt, kind, bytes)
+            .and_then(|id| tx.commit().map(|()| id));
+        id.map_err(|error| self.named(error))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,0 +1,182 @@
+//! Reads what is due and renders it, a little ahead of the sending.
+//!
+//! One feeder a lane, on a thread of its own with a connection of its own. What it has handed over and
+//! not seen promised is bounded in number and in bytes, so a million rows stream through in a small memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::task::{Job, Task, encode};
+use crate::domain::{PromptId, RequestId, RowId};
+use crate::machine::request::{Due, Facts, due};
+use crate::store::{DueRequest, Store, StoreError};
+
+/// Rows read from the record at a time.
+const PAGE: u32 = 500;
+/// What may be rendered ahead, in units of [`UNIT`] bytes; every job takes one at least.
+const ROOM: u32 = 1024;
+/// The bytes that one unit of room stands for.
+const UNIT: usize = 16 * 1024;
+
+/// What a feeder hands to the dispatcher.
+pub(super) enum Fed {
+    /// A request to be made.
+    Job(usize, Box<Job>),
+    /// A row that cannot be rendered.
+    Unrenderable {
+        task: usize,
+        row: RowId,
+        position: i64,
+        existing: Option<RequestId>,
+        error: String,
+    },
+    /// Nothing more comes for this lane.
+    Done(usize),
+    /// The record could not be read.
+    Broken(StoreError),
+}
+
+/// A feeder of one lane.
+pub(super) struct Feeder {
+    pub(super) lane: usize,
+    pub(super) tasks: Arc<Vec<Task>>,
+    /// Indices of the lane's tasks.
+    pub(super) mine: Vec<usize>,
+    pub(super) store: Store,
+    /// How many more may be handed over in all lanes together.
+    pub(super) budget: Arc<AtomicU64>,
+    pub(super) reuse: bool,
+    pub(super) out: UnboundedSender<Fed>,
+}
+
+/// Why feeding ended early.
+enum Halt {
+    /// Enough was handed over, or nobody listens any more.
+    Enough,
+    /// The record could not be read.
+    Broken(StoreError),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Feeder {
+    /// Hands over everything due, then says so. Blocks; for a thread of its own.
+    pub(super) fn feed(self, runtime: &Handle) {
+        let room = Arc::new(Semaphore::new(ROOM as usize));
+        let fed = self.mine.iter().try_for_each(|task| self.feed_task(*task, &room, runtime));
+        let last = match fed {
+            Ok(()) | Err(Halt::Enough) => Fed::Done(self.lane),
+            Err(Halt::Broken(error)) => Fed::Broken(error),
+        };
+        // Nobody listens after a stop.
+        let _ = self.out.send(last);
+    }
+
+    fn feed_task(&self, index: usize, room: &Arc<Semaphore>, runtime: &Handle) -> Result<(), Halt> {
+        let prompt = self.tasks[index].id();
+        let mut after = RequestId(0);
+        loop {
+            let page = self.store.open_requests(prompt, after, PAGE)?;
+            let Some(last) = page.last().and_then(|due| due.existing.as_ref()) else { break };
+            after = last.id;
+            page.into_iter().try_for_each(|due| self.hand_over(index, due, room, runtime))?;
+        }
+        self.feed_new(index, prompt, room, runtime)
+    }
+
+    fn feed_new(
+        &self,
+        index: usize,
+        prompt: PromptId,
+        room: &Arc<Semaphore>,
+        runtime: &Handle,
+    ) -> Result<(), Halt> {
+        let mut after = RowId(0);
+        loop {
+            let page = self.store.unasked_rows(prompt, after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.row;
+            page.into_iter().try_for_each(|due| self.hand_over(index, due, room, runtime))?;
+        }
+    }
+
+    fn hand_over(
+        &self,
+        index: usize,
+        request: DueRequest,
+        room: &Arc<Semaphore>,
+        runtime: &Handle,
+    ) -> Result<(), Halt> {
+        let task = &self.tasks[index];
+        let Some(max_tokens) = due_with(task, &request) else { return Ok(()) };
+        let take = |left: u64| left.checked_sub(1);
+        if self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+            return Err(Halt::Enough);
+        }
+        let fed = match self.render(index, &request, max_tokens) {
+            Ok(mut job) => {
+                let units = (job.bytes.len() / UNIT + 1).min(ROOM as usize) as u32;
+                let permit = runtime.block_on(Arc::clone(room).acquire_many_owned(units));
+                job.room = permit.ok();
+                Fed::Job(self.lane, Box::new(job))
+            }
+            Err(error) => Fed::Unrenderable {
+                task: index,
+                row: request.row,
+                position: request.position,
+                existing: request.existing.map(|existing| existing.id),
+                error,
+            },
+        };
+        self.out.send(fed).map_err(|_| Halt::Enough)
+    }
+
+    fn render(&self, index: usize, due: &DueRequest, max_tokens: Option<u32>) -> Result<Job, String> {
+        let task = &self.tasks[index];
+        let messages = task.template.render(&due.cells).map_err(|error| error.to_string())?;
+        let (body, bytes, sent_body) =
+            encode(task, &messages, max_tokens).map_err(|error| error.to_string())?;
+        Ok(Job {
+            task: index,
+            row: due.row,
+            position: due.position,
+            request: due.existing.as_ref().map(|existing| existing.id),
+            messages,
+            body,
+            bytes,
+            sent_body,
+            max_tokens,
+            attempts_used: due.existing.as_ref().map_or(0, |existing| existing.attempts_used),
+            failures: 0,
+            reuse: self.reuse,
+            room: None,
+        })
+    }
+}
+
+/// Returns the token limit to send with, if the request is due.
+fn due_with(task: &Task, request: &DueRequest) -> Option<Option<u32>> {
+    let Some(existing) = &request.existing else { return Some(task.prompt.spec.max_tokens) };
+    let facts = Facts {
+        state: existing.state,
+        attempts_used: existing.attempts_used,
+        max_tokens: existing.max_tokens.or(task.prompt.spec.max_tokens),
+    };
+    match due(facts, task.policy) {
+        Due::Yes { max_tokens } => Some(max_tokens),
+        Due::Answered
+        | Due::UnderWay
+        | Due::Held
+        | Due::Final(_)
+        | Due::Exhausted(_)
+        | Due::AtTokenLimit => None,
+    }
+}

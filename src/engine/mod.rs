@@ -1,0 +1,28 @@
+//! The engine: it carries out what [`crate::machine`] decides.
+//!
+//! ```text
+//!  feeders ──jobs──▶ dispatcher ──orders──▶ writer thread (commits) ──receipts──▶ dispatcher
+//!  (read, render)        │  ▲                                                        │
+//!                        ▼  └──landings── workers (one call each) ◀──promise committed┘
+//! ```
+//!
+//! One dispatcher owns every decision and the order of events. A worker opens no socket before its
+//! promise is committed: it is only ever started by the receipt of that commit. The engine knows no
+//! terminal: it tells an observer [`crate::domain::Event`]s.
+
+mod clock;
+mod dispatcher;
+mod feeder;
+mod followers;
+mod lane;
+mod run;
+mod secret;
+mod task;
+mod transport;
+mod worker;
+
+pub use clock::Clock;
+pub use run::{Control, EngineError, RunPlan, run};
+pub use secret::Secret;
+pub use task::{Server, Task};
+pub use transport::{Proxies, Transport};

@@ -1,0 +1,145 @@
+//! A worker makes one call and reads its reply. It decides nothing and records nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::clock::Clock;
+use super::task::Task;
+use super::transport::{Call, NoReply, Reply, Transport};
+use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Usage, Verdict};
+use crate::machine::pace::LimitSeen;
+use crate::provider::decode;
+use crate::provider::headers::ReplyHeaders;
+use crate::provider::limits::{RateHeaders, wait_in_message};
+use crate::store::{Codec, Packed};
+
+/// A call that has landed, read and packed.
+pub(super) struct Landed {
+    pub(super) ticket: u64,
+    pub(super) outcome: Outcome,
+    pub(super) answer: Option<String>,
+    pub(super) error: Option<String>,
+    pub(super) status_code: Option<u16>,
+    pub(super) provider_request_id: Option<String>,
+    pub(super) served_model: Option<String>,
+    pub(super) finish_reason: Option<String>,
+    pub(super) usage: Option<Usage>,
+    pub(super) cost: Option<NanoUsd>,
+    pub(super) reply: Option<Packed>,
+    /// The plain reply, while the prompt has no dictionary for its replies yet.
+    pub(super) first_reply: Option<Bytes>,
+    pub(super) asked_pause: Option<Duration>,
+    pub(super) requests_limit: Option<LimitSeen>,
+    pub(super) tokens_limit: Option<LimitSeen>,
+    pub(super) took: Duration,
+}
+
+/// Sends `bytes` for a task and reads what comes back.
+pub(super) async fn call(
+    ticket: u64,
+    tasks: Arc<Vec<Task>>,
+    (task, bytes): (usize, Bytes),
+    (transport, clock): (Transport, Clock),
+) -> Landed {
+    let task = &tasks[task];
+    let call = Call {
+        url: task.server.url.clone(),
+        headers: task.server.headers.clone(),
+        body: bytes,
+    };
+    let start = clock.elapsed();
+    let sent = transport.send(call, task.server.key.as_ref()).await;
+    let took = clock.elapsed().saturating_sub(start);
+    match sent {
+        Ok(reply) => read(task, ticket, &reply, took),
+        Err(NoReply { class, message }) => {
+            let reading = Reading::failed(class, message);
+            Landed::of(ticket, judge(task, reading), took)
+        }
+    }
+}
+
+fn read(task: &Task, ticket: u64, reply: &Reply, took: Duration) -> Landed {
+    let headers = ReplyHeaders::from_map(&reply.headers);
+    let endpoint = task.prompt.spec.endpoint;
+    let reading = decode::reading(endpoint, reply.status, &headers, &reply.body);
+    let limits = RateHeaders::read(&headers, Clock::now());
+    let mut landed = Landed::of(ticket, judge(task, reading), took);
+    landed.cost = landed.usage.map_or(Some(NanoUsd(0)), |usage| task.cost(usage));
+    landed.status_code = Some(reply.status);
+    landed.asked_pause = limits
+        .retry_after
+        .or_else(|| landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message));
+    landed.requests_limit = seen(limits.requests.limit, limits.requests.remaining);
+    landed.tokens_limit = seen(limits.tokens.limit, limits.tokens.remaining);
+    pack(task, reply, &mut landed);
+    landed
+}
+
+/// Packs the raw reply. A reply that cannot be packed is kept as zstd's own failure: without it.
+fn pack(task: &Task, reply: &Reply, landed: &mut Landed) {
+    let codec = task.reply_codec.get().cloned();
+    if codec.is_none() && landed.outcome == Outcome::Answered && reply.body.first() == Some(&b'{') {
+        landed.first_reply = Some(reply.body.clone());
+    }
+    landed.reply = codec.unwrap_or_else(Codec::plain).pack(&reply.body).ok();
+}
+
+fn seen(limit: Option<u64>, remaining: Option<u64>) -> Option<LimitSeen> {
+    let (per_minute, remaining) = limit.zip(remaining)?;
+    Some(LimitSeen { per_minute: per_minute as f64, remaining: remaining as f64 })
+}
+
+/// A reading with the prompt's own demands applied.
+struct Judged {
+    outcome: Outcome,
+    answer: Option<String>,
+    error: Option<String>,
+    reading: Reading,
+}
+
+fn judge(task: &Task, reading: Reading) -> Judged {
+    let (outcome, answer, error) = match &reading.verdict {
+        Verdict::Text(text) => match task.check.check(text) {
+            Ok(answer) => (Outcome::Answered, Some(answer), None),
+            Err(error) => (Outcome::Failed(FailureClass::InvalidAnswer), None, Some(error)),
+        },
+        Verdict::Truncated(_) => (Outcome::Truncated, None, None),
+        Verdict::Failed { class, message } => {
+            let message = match &task.server.key {
+                Some(key) => key
+                    .redact(message.as_bytes())
+                    .and_then(|clean| String::from_utf8(clean).ok())
+                    .unwrap_or_else(|| message.clone()),
+                None => message.clone(),
+            };
+            (Outcome::Failed(*class), None, Some(message))
+        }
+    };
+    Judged { outcome, answer, error, reading }
+}
+
+impl Landed {
+    fn of(ticket: u64, judged: Judged, took: Duration) -> Self {
+        Self {
+            ticket,
+            outcome: judged.outcome,
+            answer: judged.answer,
+            error: judged.error,
+            status_code: None,
+            provider_request_id: judged.reading.provider_request_id,
+            served_model: judged.reading.served_model,
+            finish_reason: judged.reading.finish_reason,
+            usage: judged.reading.usage,
+            cost: None,
+            reply: None,
+            first_reply: None,
+            asked_pause: None,
+            requests_limit: None,
+            tokens_limit: None,
+            took,
+        }
+    }
+}
