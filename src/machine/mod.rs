@@ -1,1 +1,4 @@
-//! To be written.
+//! Pure decisions: values in, values out; no I/O, no clock, no async.
+
+pub mod closest;
+pub mod render;
