@@ -3,7 +3,10 @@
 //! Nothing here reads a clock, touches a file or a socket, or is async; time and randomness are
 //! handed in. What must be right at 3 a.m. is decided here, where it can be tested by the million.
 
+pub mod answer_check;
+pub mod closest;
 pub mod pace;
 pub mod plan;
+pub mod render;
 pub mod request;
 pub mod retry;
