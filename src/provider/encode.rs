@@ -16,7 +16,7 @@ use std::io;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::domain::{Endpoint, Message, PromptSpec, Role, TokenLimitField};
+use crate::domain::{AnswerFormat, Endpoint, Message, PromptSpec, Role, TokenLimitField};
 
 /// How an answer's form is asked for on the wire.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +58,9 @@ pub fn check_parameters(spec: &PromptSpec) -> Result<(), ParameterError> {
             "stream" | "stream_options" => "replies are read whole",
             "background" => "replies are waited for",
             "n" if value.as_u64() != Some(1) => "one request has one answer",
+            "response_format" if spec.answer != AnswerFormat::Text => {
+                "it is made from the prompt's `choices` or `schema`"
+            }
             _ => continue,
         };
         return Err(ParameterError { name: name.clone(), reason });
