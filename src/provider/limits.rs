@@ -13,7 +13,7 @@ use super::headers::WindowText;
 use crate::domain::UnixMs;
 
 /// The longest wait that is taken from a reply; a longer one is cut to this.
-const MAX_WAIT: Duration = Duration::from_hours(1);
+const MAX_WAIT: Duration = Duration::from_secs(3_600);
 
 /// What a reply's headers say about pace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,9 @@ impl RateHeaders {
         Self {
             requests: Window::read(&headers.requests, now),
             tokens: Window::read(&headers.tokens, now),
-            retry_after: milliseconds.map(bounded).or_else(|| wait(&headers.retry_after, now)),
+            retry_after: milliseconds
+                .map(bounded)
+                .or_else(|| wait(headers.retry_after.as_deref(), now)),
             should_retry: headers.should_retry.as_deref().and_then(flag),
         }
     }
@@ -58,7 +60,7 @@ impl Window {
         Self {
             limit: count(&text.limit),
             remaining: count(&text.remaining),
-            reset: wait(&text.reset, now),
+            reset: wait(text.reset.as_deref(), now),
         }
     }
 }
@@ -86,8 +88,8 @@ const MINUTE: u128 = 60 * SECOND;
 const HOUR: u128 = 60 * MINUTE;
 
 /// Reads a Go duration (`6m0s`), plain seconds, a Unix time (in seconds or milliseconds), or a date.
-fn wait(text: &Option<String>, now: UnixMs) -> Option<Duration> {
-    let text = text.as_deref()?;
+fn wait(text: Option<&str>, now: UnixMs) -> Option<Duration> {
+    let text = text?;
     if let Some(nanos) = decimal(text, SECOND) {
         return Some(seconds_or_unix_time(nanos, now));
     }
@@ -187,7 +189,7 @@ mod tests {
     const NOW: UnixMs = UnixMs(1_795_435_200_000);
 
     fn reset(text: &str) -> Option<Duration> {
-        wait(&Some(text.to_owned()), NOW)
+        wait(Some(text), NOW)
     }
 
     fn retry(after: Option<&str>, ms: Option<&str>) -> Option<Duration> {
@@ -199,33 +201,35 @@ mod tests {
         RateHeaders::read(&headers, NOW).retry_after
     }
 
-    const fn ms(ms: u64) -> Option<Duration> {
-        Some(Duration::from_millis(ms))
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
     }
 
     #[test]
     fn go_durations_and_plain_seconds_are_read() {
-        assert_eq!(reset("1s"), ms(1_000));
-        assert_eq!(reset("6m0s"), ms(360_000));
-        assert_eq!(reset("12ms"), ms(12));
-        assert_eq!(reset("1m30.5s"), ms(90_500));
-        assert_eq!(reset("2m59.56s"), ms(179_560));
-        assert_eq!(reset("0s"), ms(0));
+        assert_eq!(reset("1s"), Some(ms(1_000)));
+        assert_eq!(reset("6m0s"), Some(ms(360_000)));
+        assert_eq!(reset("12ms"), Some(ms(12)));
+        assert_eq!(reset("1m30.5s"), Some(ms(90_500)));
+        assert_eq!(reset("2m59.56s"), Some(ms(179_560)));
+        assert_eq!(reset("0s"), Some(ms(0)));
         assert_eq!(reset("850\u{b5}s"), Some(Duration::from_micros(850)));
-        assert_eq!(reset("17"), ms(17_000));
-        assert_eq!(reset("0.25"), ms(250));
+        assert_eq!(reset("17"), Some(ms(17_000)));
+        assert_eq!(reset("0.25"), Some(ms(250)));
     }
 
     #[test]
     fn garbage_is_as_if_it_were_not_there() {
-        for text in ["", ".", "-1", "-1s", "1e3", "NaN", "soon", "5x", "s", "1.2.3s", "1s ", "١s"] {
+        for text in ["", ".", "-1", "-1s", "1e3", "NaN", "soon", "5x", "s", "1.2.3s", "1s ", "١s"]
+        {
             assert_eq!(reset(text), None, "{text:?}");
         }
     }
 
     #[test]
     fn no_wait_is_longer_than_an_hour() {
-        for text in ["24h0m0s", "999999", "99999999999999999999999999999999999999999", "9999999999h"]
+        for text in
+            ["24h0m0s", "999999", "99999999999999999999999999999999999999999", "9999999999h"]
         {
             assert_eq!(reset(text), Some(MAX_WAIT), "{text:?}");
         }
@@ -234,20 +238,20 @@ mod tests {
 
     #[test]
     fn a_moment_is_a_wait_from_now() {
-        assert_eq!(reset("1795435205"), ms(5_000));
-        assert_eq!(reset("1795435205250"), ms(5_250));
-        assert_eq!(reset("1000000001"), ms(0));
-        assert_eq!(retry(Some("Mon, 23 Nov 2026 12:00:30 GMT"), None), ms(30_000));
-        assert_eq!(retry(Some("Mon, 23 Nov 2026 11:00:00 GMT"), None), ms(0));
+        assert_eq!(reset("1795435205"), Some(ms(5_000)));
+        assert_eq!(reset("1795435205250"), Some(ms(5_250)));
+        assert_eq!(reset("1000000001"), Some(ms(0)));
+        assert_eq!(retry(Some("Mon, 23 Nov 2026 12:00:30 GMT"), None), Some(ms(30_000)));
+        assert_eq!(retry(Some("Mon, 23 Nov 2026 11:00:00 GMT"), None), Some(ms(0)));
         assert_eq!(retry(Some("Wed, 23 Nov 2033 11:00:00 GMT"), None), Some(MAX_WAIT));
         assert_eq!(retry(Some("2026-11-23"), None), None);
     }
 
     #[test]
     fn milliseconds_win_over_seconds() {
-        assert_eq!(retry(Some("2"), Some("250")), ms(250));
-        assert_eq!(retry(Some("2"), Some("later")), ms(2_000));
-        assert_eq!(retry(Some("0.5"), None), ms(500));
+        assert_eq!(retry(Some("2"), Some("250")), Some(ms(250)));
+        assert_eq!(retry(Some("2"), Some("later")), Some(ms(2_000)));
+        assert_eq!(retry(Some("0.5"), None), Some(ms(500)));
         assert_eq!(retry(None, None), None);
     }
 
@@ -261,7 +265,10 @@ mod tests {
             ..ReplyHeaders::default()
         };
         let read = RateHeaders::read(&headers, NOW);
-        assert_eq!(read.requests, Window { limit: Some(60), remaining: Some(59), reset: ms(1_000) });
+        assert_eq!(
+            read.requests,
+            Window { limit: Some(60), remaining: Some(59), reset: Some(ms(1_000)) }
+        );
         assert_eq!(read.tokens, Window { limit: Some(150_000), remaining: None, reset: None });
         assert_eq!(read.should_retry, Some(false));
     }
@@ -269,13 +276,13 @@ mod tests {
     #[test]
     fn a_wait_in_a_sentence_is_found() {
         let openai = "Rate limit reached for gpt-4o. Please try again in 41.724s. Visit https://x.";
-        assert_eq!(wait_in_message(openai), ms(41_724));
-        assert_eq!(wait_in_message("Please try again in 20ms."), ms(20));
-        assert_eq!(wait_in_message("please Try Again In 6m0s"), ms(360_000));
-        assert_eq!(wait_in_message("Please retry after 10 seconds."), ms(10_000));
-        assert_eq!(wait_in_message("Please retry in 41.2s."), ms(41_200));
-        assert_eq!(wait_in_message("try again in 2 minutes"), ms(120_000));
-        assert_eq!(wait_in_message("retry after 3"), ms(3_000));
+        assert_eq!(wait_in_message(openai), Some(ms(41_724)));
+        assert_eq!(wait_in_message("Please try again in 20ms."), Some(ms(20)));
+        assert_eq!(wait_in_message("please Try Again In 6m0s"), Some(ms(360_000)));
+        assert_eq!(wait_in_message("Please retry after 10 seconds."), Some(ms(10_000)));
+        assert_eq!(wait_in_message("Please retry in 41.2s."), Some(ms(41_200)));
+        assert_eq!(wait_in_message("try again in 2 minutes"), Some(ms(120_000)));
+        assert_eq!(wait_in_message("retry after 3"), Some(ms(3_000)));
         assert_eq!(wait_in_message("try again in a moment"), None);
         assert_eq!(wait_in_message("try again in "), None);
         assert_eq!(wait_in_message("slow down"), None);
