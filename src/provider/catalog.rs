@@ -1,0 +1,184 @@
+//! The providers that are known by name, and what their own SDKs read from the environment.
+//!
+//! Only names stand here; `cli` reads the variables. A host is listed only where its
+//! `/chat/completions`, its base URL and its key's variable are documented; every other
+//! compatible server is reached with `openai/MODEL` and `--base-url`.
+
+use crate::domain::{Structured, TokenLimitField};
+
+/// A provider, and how it is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// The part of a model's name before the first slash.
+    pub name: &'static str,
+    /// Where its endpoints are; `None` for the embedded simulator, which has no address of its own.
+    pub base_url: Option<&'static str>,
+    /// Environment variables that may hold the key, the first one that is set wins; empty where none is needed.
+    pub key_vars: &'static [&'static str],
+    /// Environment variables that may hold another base URL, the first one that is set wins.
+    pub base_url_vars: &'static [&'static str],
+    /// Further headers, each filled from the first of its variables that is set.
+    pub headers: &'static [HeaderFrom],
+    /// Under which name chat completions take the token limit.
+    pub token_limit_field: TokenLimitField,
+    /// Whether the server takes a JSON Schema; where only some of its models do, it says so in a 400.
+    pub structured: Structured,
+}
+
+/// A header that a provider's SDK fills from the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderFrom {
+    /// The header's name.
+    pub header: &'static str,
+    /// The variables that may hold its value, the first one that is set wins.
+    pub vars: &'static [&'static str],
+}
+
+impl Provider {
+    /// Says whether calls carry `Authorization: Bearer KEY`.
+    pub fn needs_key(&self) -> bool {
+        !self.key_vars.is_empty()
+    }
+}
+
+/// A model was asked for by a provider's name that is not in the list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "unknown provider {name:?}; known are {}; for any other OpenAI-compatible server use the model \
+     name openai/MODEL with --base-url",
+    names().collect::<Vec<_>>().join(", ")
+)]
+pub struct UnknownProvider {
+    /// The name as it was given.
+    pub name: String,
+}
+
+/// Returns the provider called `name`.
+pub fn find(name: &str) -> Option<&'static Provider> {
+    PROVIDERS.iter().find(|provider| provider.name == name)
+}
+
+/// Returns the provider called `name`, or an error that lists the names there are.
+pub fn require(name: &str) -> Result<&'static Provider, UnknownProvider> {
+    find(name).ok_or_else(|| UnknownProvider { name: name.to_owned() })
+}
+
+/// Returns the names of all providers, in the order in which they are listed to people.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROVIDERS.iter().map(|provider| provider.name)
+}
+
+const PROVIDERS: &[Provider] = &[
+    Provider {
+        base_url_vars: &["OPENAI_BASE_URL"],
+        headers: &[
+            HeaderFrom {
+                header: "OpenAI-Organization",
+                vars: &["OPENAI_ORG_ID", "OPENAI_ORGANIZATION"],
+            },
+            HeaderFrom { header: "OpenAI-Project", vars: &["OPENAI_PROJECT_ID", "OPENAI_PROJECT"] },
+        ],
+        token_limit_field: TokenLimitField::MaxCompletionTokens,
+        ..compatible("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"])
+    },
+    Provider {
+        base_url: None,
+        token_limit_field: TokenLimitField::MaxCompletionTokens,
+        ..compatible("simulated", "", &[])
+    },
+    compatible("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]),
+    Provider {
+        base_url_vars: &["TOGETHER_BASE_URL"],
+        ..compatible("together", "https://api.together.xyz/v1", &["TOGETHER_API_KEY"])
+    },
+    compatible("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]),
+    Provider {
+        // JSON mode, but no schemas.
+        structured: Structured::Words,
+        ..compatible("deepseek", "https://api.deepseek.com/v1", &["DEEPSEEK_API_KEY"])
+    },
+    compatible("xai", "https://api.x.ai/v1", &["XAI_API_KEY"]),
+    compatible("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"]),
+    compatible(
+        "deepinfra",
+        "https://api.deepinfra.com/v1/openai",
+        &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
+    ),
+    compatible("fireworks", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY"]),
+    compatible("perplexity", "https://api.perplexity.ai", &["PERPLEXITY_API_KEY", "PPLX_API_KEY"]),
+    compatible(
+        "gemini",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+    ),
+];
+
+const fn compatible(
+    name: &'static str,
+    base_url: &'static str,
+    key_vars: &'static [&'static str],
+) -> Provider {
+    Provider {
+        name,
+        base_url: Some(base_url),
+        key_vars,
+        base_url_vars: &[],
+        headers: &[],
+        token_limit_field: TokenLimitField::MaxTokens,
+        structured: Structured::Schema,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::domain::{Endpoint, ModelName};
+    use crate::provider::endpoint_url;
+
+    #[test]
+    fn every_provider_can_be_named_in_a_model_and_called() {
+        let mut seen = HashSet::new();
+        for provider in PROVIDERS {
+            assert!(seen.insert(provider.name), "{} stands twice", provider.name);
+            let model = ModelName::parse(&format!("{}/m", provider.name)).unwrap();
+            assert_eq!(find(&model.provider), Some(provider));
+            if let Some(base) = provider.base_url {
+                let url = endpoint_url(base, Endpoint::ChatCompletions).unwrap();
+                assert_eq!(url.scheme(), "https");
+                assert!(!base.ends_with('/'));
+                assert!(provider.needs_key());
+            }
+        }
+    }
+
+    #[test]
+    fn the_simulator_needs_no_key_and_has_no_address() {
+        let simulated = find("simulated").unwrap();
+        assert!(!simulated.needs_key());
+        assert_eq!(simulated.base_url, None);
+    }
+
+    #[test]
+    fn openai_is_read_as_its_sdk_reads_it() {
+        let openai = find("openai").unwrap();
+        assert_eq!(openai.base_url, Some("https://api.openai.com/v1"));
+        assert_eq!(openai.key_vars, ["OPENAI_API_KEY"]);
+        assert_eq!(openai.base_url_vars, ["OPENAI_BASE_URL"]);
+        let headers: Vec<_> = openai.headers.iter().map(|from| from.header).collect();
+        assert_eq!(headers, ["OpenAI-Organization", "OpenAI-Project"]);
+        assert_eq!(openai.token_limit_field, TokenLimitField::MaxCompletionTokens);
+    }
+
+    #[test]
+    fn an_unknown_provider_is_told_what_there_is() {
+        let message = require("anthropic").unwrap_err().to_string();
+        assert!(
+            message.starts_with("unknown provider \"anthropic\"; known are openai, simulated,")
+        );
+        assert!(message.contains("gemini"));
+        assert!(message.contains("--base-url"));
+        assert_eq!(find("OpenAI"), None);
+    }
+}
