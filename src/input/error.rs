@@ -157,6 +157,9 @@ pub enum Problem {
     /// A JSON array where JSON Lines were meant.
     #[error("it holds one JSON array; JSON Lines hold one JSON object a line, without an array")]
     JsonArray,
+    /// A JSON object that is laid out over several lines.
+    #[error("the JSON object that starts here goes on; each line must be one JSON object")]
+    JsonOverLines,
     /// A line that is not one JSON object.
     #[error("expected {expected}; each line must be one JSON object")]
     NotJson {
@@ -243,6 +246,7 @@ impl Problem {
             ),
             Self::RecordTooLarge { .. } => "a quote that opens there may never close".to_owned(),
             Self::JsonArray => piped(file, "jq -c '.[]'", " --format jsonl"),
+            Self::JsonOverLines => piped(file, "jq -c .", " --format jsonl"),
             Self::UnknownKey { key, columns: names } | Self::MissingKey { key, names } => {
                 format!("did you mean --key {}?", quoted(closest(key, names)?))
             }

@@ -82,6 +82,9 @@ impl JsonLines {
     }
 
     fn read_row(&mut self, line: &str) -> Result<(), Trouble> {
+        if line.trim_ascii() == "{" {
+            return Err(Trouble::at_line(self.line, Problem::JsonOverLines));
+        }
         self.row.clear();
         self.row.read(line, &mut self.columns, self.key_column.as_deref()).map_err(|flaw| {
             let column = line.get(..flaw.at).unwrap_or(line).chars().count() as u64 + 1;

@@ -25,5 +25,5 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-pub use error::{InputError, Problem};
+pub use error::{FileKind, InputError, Problem};
 pub use table::{Format, Table, TableOptions, open};

@@ -17,8 +17,10 @@ use super::sniff;
 pub(super) const CHUNK: usize = 256 * 1024;
 
 /// A record larger than this is taken for a quote that never closes. `SQLite` takes at most a
-/// billion bytes in one value, and escapes make the JSON of a cell larger than the cell.
-pub(super) const MAX_RECORD_BYTES: usize = 512 * 1024 * 1024;
+/// billion bytes in one value, and escapes make the JSON of a cell larger than the cell. Unit tests
+/// have a lower limit, to reach it in little time and memory.
+pub(super) const MAX_RECORD_BYTES: usize =
+    if cfg!(test) { 64 * 1024 * 1024 } else { 512 * 1024 * 1024 };
 
 /// A buffer that grew past this for one record is given back after it.
 const KEPT_CAPACITY: usize = 8 * 1024 * 1024;
