@@ -513,7 +513,7 @@ impl Dispatcher {
             State::Pending | State::InFlight | State::InBatch | State::InDoubt => {}
         }
         self.leaders.remove(&request);
-        let mut waited = self.followers.of(request).into_iter();
+        let waited = self.followers.of(request).into_iter();
         if self.stopped.is_some() {
             return;
         }

@@ -11,7 +11,7 @@ use crate::domain::{Fingerprint, Message, NanoUsd, Price, PromptId, RequestId, R
 use crate::machine::answer_check::AnswerCheck;
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
-use crate::provider::encode::Encoder;
+use crate::provider::Encoder;
 use crate::store::{Codec, NewBody, Packed, PromptRecord};
 
 /// Where a prompt's requests go.

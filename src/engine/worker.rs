@@ -10,9 +10,7 @@ use super::task::Task;
 use super::transport::{Call, NoReply, Reply, Transport};
 use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Usage, Verdict};
 use crate::machine::pace::LimitSeen;
-use crate::provider::decode;
-use crate::provider::headers::ReplyHeaders;
-use crate::provider::limits::{RateHeaders, wait_in_message};
+use crate::provider::{RateHeaders, ReplyHeaders, reading as read_reply, wait_in_message};
 use crate::store::{Codec, Packed};
 
 /// A call that has landed, read and packed.
@@ -64,7 +62,7 @@ pub(super) async fn call(
 fn read(task: &Task, ticket: u64, reply: &Reply, took: Duration) -> Landed {
     let headers = ReplyHeaders::from_map(&reply.headers);
     let endpoint = task.prompt.spec.endpoint;
-    let reading = decode::reading(endpoint, reply.status, &headers, &reply.body);
+    let reading = read_reply(endpoint, reply.status, &headers, &reply.body);
     let limits = RateHeaders::read(&headers, Clock::now());
     let mut landed = Landed::of(ticket, judge(task, reading), took);
     landed.cost = landed.usage.map_or(Some(NanoUsd(0)), |usage| task.cost(usage));
