@@ -6,6 +6,7 @@
 pub mod domain;
 pub mod machine;
 
+pub mod export;
 pub mod input;
 pub mod provider;
 pub mod store;
@@ -13,3 +14,5 @@ pub mod store;
 pub mod engine;
 
 pub mod simulate;
+
+pub mod cli;

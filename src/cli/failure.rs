@@ -112,17 +112,17 @@ impl From<StoreError> for Failure {
             StoreError::Locked { .. } => {
                 failure.hint("another program is writing to it; try again when it is done")
             }
-            StoreError::ReadOnly { .. } => {
-                failure.hint("allow writing to the file and its folder, or work on a copy elsewhere")
-            }
+            StoreError::ReadOnly { .. } => failure
+                .hint("allow writing to the file and its folder, or work on a copy elsewhere"),
             StoreError::Full { .. } => failure.hint(
                 "make room on that disk and run the command again; nothing on record is lost",
             ),
-            StoreError::Damaged { .. } => failure.hint(
-                "work on a copy: `sqlite3 FILE .recover` saves what can be read",
+            StoreError::Damaged { .. } => {
+                failure.hint("work on a copy: `sqlite3 FILE .recover` saves what can be read")
+            }
+            StoreError::DuplicateKey { .. } => failure.hint(
+                "a key has to be unique in its file; without --key, rows are told apart by content",
             ),
-            StoreError::DuplicateKey { .. } => failure
-                .hint("a key has to be unique in its file; without --key, rows are told apart by content"),
             StoreError::Io { .. }
             | StoreError::Sqlite { .. }
             | StoreError::Unreadable { .. }

@@ -41,10 +41,8 @@ pub(crate) fn duration(duration: Duration) -> String {
 
 /// Returns a moment as RFC 3339 in UTC, to the millisecond.
 pub(crate) fn moment(at: UnixMs) -> String {
-    jiff::Timestamp::from_millisecond(at.0).map_or_else(
-        |_| at.0.to_string(),
-        |at| format!("{at:.3}"),
-    )
+    jiff::Timestamp::from_millisecond(at.0)
+        .map_or_else(|_| at.0.to_string(), |at| format!("{at:.3}"))
 }
 
 /// Reads `1s`, `5m`, `2h`, `500ms` or `90` (seconds).

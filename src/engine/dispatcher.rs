@@ -246,7 +246,9 @@ impl Dispatcher {
     fn fed(&mut self, fed: Fed) {
         match fed {
             Fed::Job(lane, job) if self.stopped.is_none() => self.outfit.lanes[lane].push(job),
-            Fed::Unrenderable { task, row, position, existing, error } if self.stopped.is_none() => {
+            Fed::Unrenderable { task, row, position, existing, error }
+                if self.stopped.is_none() =>
+            {
                 let of = (row, self.outfit.tasks[task].id());
                 let words = error.clone();
                 self.order(Pending::NotRendered { position, task, error }, |ticket| {
@@ -273,7 +275,9 @@ impl Dispatcher {
         let Some(pending) = self.pending.remove(&ticket) else { return };
         match (receipt, pending) {
             (Receipt::Promised(_, promised), Pending::Promise(job)) => self.promised(promised, job),
-            (Receipt::Settled(_, state), Pending::Settle(settling)) => self.settled(*settling, state),
+            (Receipt::Settled(_, state), Pending::Settle(settling)) => {
+                self.settled(*settling, state)
+            }
             (Receipt::Settled(_, state), Pending::Share(job)) => self.shared(&job, state),
             (Receipt::NotRendered(..), Pending::NotRendered { position, task, error }) => {
                 self.tally.failed += 1;
@@ -447,8 +451,7 @@ impl Dispatcher {
         let mut job = settling.flight.job;
         job.attempts_used += u32::from(class.is_some_and(FailureClass::uses_attempt));
         job.failures = if class.is_some() { job.failures + 1 } else { 0 };
-        let facts =
-            Facts { state, attempts_used: job.attempts_used, max_tokens: job.max_tokens };
+        let facts = Facts { state, attempts_used: job.attempts_used, max_tokens: job.max_tokens };
         let again = match due(facts, self.outfit.tasks[job.task].policy) {
             Due::Yes { max_tokens } if self.stopped.is_none() => Some(max_tokens),
             Due::Yes { .. }

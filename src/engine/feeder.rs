@@ -139,7 +139,12 @@ impl Feeder {
         self.out.send(fed).map_err(|_| Halt::Enough)
     }
 
-    fn render(&self, index: usize, due: &DueRequest, max_tokens: Option<u32>) -> Result<Job, String> {
+    fn render(
+        &self,
+        index: usize,
+        due: &DueRequest,
+        max_tokens: Option<u32>,
+    ) -> Result<Job, String> {
         let task = &self.tasks[index];
         let messages = task.template.render(&due.cells).map_err(|error| error.to_string())?;
         let (body, bytes, sent_body) =

@@ -42,11 +42,8 @@ pub(super) async fn call(
     (transport, clock): (Transport, Clock),
 ) -> Landed {
     let task = &tasks[task];
-    let call = Call {
-        url: task.server.url.clone(),
-        headers: task.server.headers.clone(),
-        body: bytes,
-    };
+    let call =
+        Call { url: task.server.url.clone(), headers: task.server.headers.clone(), body: bytes };
     let start = clock.elapsed();
     let sent = transport.send(call, task.server.key.as_ref()).await;
     let took = clock.elapsed().saturating_sub(start);
@@ -67,9 +64,9 @@ fn read(task: &Task, ticket: u64, reply: &Reply, took: Duration) -> Landed {
     let mut landed = Landed::of(ticket, judge(task, reading), took);
     landed.cost = landed.usage.map_or(Some(NanoUsd(0)), |usage| task.cost(usage));
     landed.status_code = Some(reply.status);
-    landed.asked_pause = limits
-        .retry_after
-        .or_else(|| landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message));
+    landed.asked_pause = limits.retry_after.or_else(|| {
+        landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message)
+    });
     landed.requests_limit = seen(limits.requests.limit, limits.requests.remaining);
     landed.tokens_limit = seen(limits.tokens.limit, limits.tokens.remaining);
     pack(task, reply, &mut landed);

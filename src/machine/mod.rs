@@ -7,6 +7,7 @@ pub mod answer_check;
 pub mod closest;
 pub mod pace;
 pub mod plan;
+pub mod prices;
 pub mod render;
 pub mod request;
 pub mod retry;

@@ -162,10 +162,9 @@ impl Pace {
     /// Takes in what the provider's headers say of its limits.
     pub fn heard(&mut self, now: Duration, requests: Option<LimitSeen>, tokens: Option<LimitSeen>) {
         let in_flight = f64::from(self.in_flight);
-        for (bucket, seen, reserve) in [
-            (&mut self.seen_requests, requests, in_flight),
-            (&mut self.seen_tokens, tokens, 0.0),
-        ] {
+        for (bucket, seen, reserve) in
+            [(&mut self.seen_requests, requests, in_flight), (&mut self.seen_tokens, tokens, 0.0)]
+        {
             let Some(seen) = seen.filter(|seen| seen.per_minute >= 1.0) else { continue };
             let bucket = bucket.get_or_insert_with(|| Bucket::generous(now, seen.per_minute));
             bucket.heard(now, seen, reserve);

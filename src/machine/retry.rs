@@ -11,7 +11,12 @@ const LONGEST_ASKED: Duration = Duration::from_mins(10);
 /// less than what the provider asked for.
 ///
 /// `failures` counts the failures of this request in a row, from 1. `jitter` is uniform in `0.0..1.0`.
-pub fn backoff(class: FailureClass, failures: u32, asked: Option<Duration>, jitter: f64) -> Duration {
+pub fn backoff(
+    class: FailureClass,
+    failures: u32,
+    asked: Option<Duration>,
+    jitter: f64,
+) -> Duration {
     let (first, longest) = scale(class);
     let ceiling = first.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1).min(16)));
     let spread = ceiling.min(longest).mul_f64(jitter.clamp(0.0, 1.0));

@@ -95,7 +95,7 @@ impl Encoder {
         let limit_name = limit_name(spec);
         Self {
             head: parts.head(),
-            limit_key: [b",", quoted(limit_name).as_slice(), b":"].concat(),
+            limit_key: [b",", written(limit_name).as_slice(), b":"].concat(),
             limit_in_parameters: spec.parameters.get(limit_name).map(written),
             tail: parts.tail(),
             words: parts.words,
@@ -162,12 +162,9 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     fn head(&self) -> Vec<u8> {
-        let messages = match self.spec.endpoint {
-            Endpoint::ChatCompletions => "messages",
-            Endpoint::Responses => "input",
-        };
-        let model = quoted(&self.spec.model.model);
-        [b"{\"model\":", model.as_slice(), b",", &quoted(messages), b":["].concat()
+        let model = written(&self.spec.model.model);
+        let messages = written(messages_name(self.spec));
+        [b"{\"model\":", model.as_slice(), b",", &messages, b":["].concat()
     }
 
     fn tail(&self) -> Vec<u8> {
@@ -197,11 +194,7 @@ impl Parts<'_> {
     }
 
     fn is_ours(&self, name: &str) -> bool {
-        let messages = match self.spec.endpoint {
-            Endpoint::ChatCompletions => "messages",
-            Endpoint::Responses => "input",
-        };
-        name == "model" || name == messages || name == limit_name(self.spec)
+        name == "model" || name == messages_name(self.spec) || name == limit_name(self.spec)
     }
 
     /// The field that carries the schema; in responses it may share its object with a parameter
@@ -229,6 +222,13 @@ impl Parts<'_> {
     }
 }
 
+fn messages_name(spec: &PromptSpec) -> &'static str {
+    match spec.endpoint {
+        Endpoint::ChatCompletions => "messages",
+        Endpoint::Responses => "input",
+    }
+}
+
 /// The name under which the limit goes: responses know only one, and chat completions do not know it.
 fn limit_name(spec: &PromptSpec) -> &'static str {
     match (spec.endpoint, spec.token_limit_field) {
@@ -238,10 +238,6 @@ fn limit_name(spec: &PromptSpec) -> &'static str {
         }
         (Endpoint::ChatCompletions, field) => field.as_str(),
     }
-}
-
-fn quoted(text: &str) -> Vec<u8> {
-    written(text)
 }
 
 fn written<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {

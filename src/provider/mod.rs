@@ -21,5 +21,5 @@ mod limits;
 pub use decode::reading;
 pub use encode::{Encoder, ParameterError, WireAnswer, check_parameters};
 pub use endpoint::{BaseUrlError, endpoint_url};
-pub use headers::ReplyHeaders;
+pub use headers::{ReplyHeaders, WindowText};
 pub use limits::{RateHeaders, Window, wait_in_message};

@@ -49,7 +49,12 @@ pub struct Adding<'s> {
 
 impl Store {
     /// Starts adding a file, under the write lock.
-    pub fn start_add(&mut self, path: &str, key_column: Option<&str>, now: UnixMs) -> Result<Adding<'_>, StoreError> {
+    pub fn start_add(
+        &mut self,
+        path: &str,
+        key_column: Option<&str>,
+        now: UnixMs,
+    ) -> Result<Adding<'_>, StoreError> {
         let tx = self.begin()?;
         Adding::start(tx, path, key_column, now)
             .map_err(|error| StoreError::from_sqlite(std::path::Path::new(path), error))
@@ -57,7 +62,12 @@ impl Store {
 }
 
 impl<'s> Adding<'s> {
-    fn start(tx: Transaction<'s>, path: &str, key_column: Option<&str>, now: UnixMs) -> rusqlite::Result<Self> {
+    fn start(
+        tx: Transaction<'s>,
+        path: &str,
+        key_column: Option<&str>,
+        now: UnixMs,
+    ) -> rusqlite::Result<Self> {
         tx.execute_batch(
             "CREATE TEMP TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY, line INTEGER NOT NULL) WITHOUT ROWID;
              DELETE FROM temp.seen;",
@@ -69,11 +79,10 @@ impl<'s> Adding<'s> {
             params![path, key_column, now.0],
         )?;
         let source = SourceId(tx.last_insert_rowid());
-        let next_position = tx.query_row(
-            "SELECT coalesce(max(position), 0) + 1 AS next FROM row",
-            [],
-            |row| row.get("next"),
-        )?;
+        let next_position =
+            tx.query_row("SELECT coalesce(max(position), 0) + 1 AS next FROM row", [], |row| {
+                row.get("next")
+            })?;
         let has_removed = tx.query_row(
             "SELECT EXISTS (SELECT 1 FROM row WHERE retired_why = 'removed' AND retired_at_ms IS NOT NULL) AS found",
             [],
@@ -201,12 +210,25 @@ impl<'s> Adding<'s> {
         Ok(())
     }
 
-    fn insert(&self, row: NewRow<'_>, key: &str, version: i64, position: i64) -> rusqlite::Result<()> {
+    fn insert(
+        &self,
+        row: NewRow<'_>,
+        key: &str,
+        version: i64,
+        position: i64,
+    ) -> rusqlite::Result<()> {
         self.cached(
             "INSERT INTO row (source_id, line, position, key, version, cells)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .execute(params![self.source.0, row.line as i64, position, key, version, row.cells_json])?;
+        .execute(params![
+            self.source.0,
+            row.line as i64,
+            position,
+            key,
+            version,
+            row.cells_json
+        ])?;
         Ok(())
     }
 
@@ -286,7 +308,11 @@ fn content_key(short: &[u8; 12], nth: u64) -> String {
 impl Store {
     /// Takes rows out of the table, by their keys, by `#POSITION`, or all of a source by its path.
     /// What was bought for them stays on record. Names that match nothing are returned.
-    pub fn remove(&mut self, names: &[String], now: UnixMs) -> Result<(RemoveReport, Vec<String>), StoreError> {
+    pub fn remove(
+        &mut self,
+        names: &[String],
+        now: UnixMs,
+    ) -> Result<(RemoveReport, Vec<String>), StoreError> {
         let tx = self.begin()?;
         let removed = remove_all(&tx, names, now).and_then(|found| match found.1.is_empty() {
             true => tx.commit().map(|()| found),

@@ -115,7 +115,11 @@ impl<'c> Unpacker<'c> {
 
 impl Store {
     /// Returns the newest dictionary of a prompt, `body` or `reply`, ready to pack with.
-    pub fn codec(&self, prompt: crate::domain::PromptId, kind: &str) -> Result<Option<Arc<Codec>>, StoreError> {
+    pub fn codec(
+        &self,
+        prompt: crate::domain::PromptId,
+        kind: &str,
+    ) -> Result<Option<Arc<Codec>>, StoreError> {
         use rusqlite::OptionalExtension;
         self.conn
             .prepare_cached(

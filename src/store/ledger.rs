@@ -241,7 +241,12 @@ pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Resul
 }
 
 /// Lets a request share what another one with the same body came to. Returns its state.
-pub(super) fn share(conn: &Connection, request: RequestId, twin: Twin, attempt: AttemptId) -> rusqlite::Result<State> {
+pub(super) fn share(
+    conn: &Connection,
+    request: RequestId,
+    twin: Twin,
+    attempt: AttemptId,
+) -> rusqlite::Result<State> {
     let outcome = match twin.state {
         State::Answered => Outcome::Answered,
         State::Truncated => Outcome::Truncated,
@@ -270,10 +275,16 @@ pub(super) fn share(conn: &Connection, request: RequestId, twin: Twin, attempt: 
 }
 
 /// Lets a request share what its twin has come to by now.
-pub(super) fn share_now(conn: &Connection, request: RequestId, twin: RequestId) -> rusqlite::Result<State> {
+pub(super) fn share_now(
+    conn: &Connection,
+    request: RequestId,
+    twin: RequestId,
+) -> rusqlite::Result<State> {
     let (state, attempt) = conn
         .prepare_cached("SELECT state, error_class, attempt_id FROM request WHERE id = ?1")?
-        .query_row([twin.0], |row| Ok((state_of(row)?, row.get::<_, Option<i64>>("attempt_id")?)))?;
+        .query_row([twin.0], |row| {
+            Ok((state_of(row)?, row.get::<_, Option<i64>>("attempt_id")?))
+        })?;
     let attempt = attempt.ok_or_else(|| contradiction("a shared request has no attempt"))?;
     share(conn, request, Twin { request: twin, state }, AttemptId(attempt))
 }
@@ -304,7 +315,12 @@ pub(super) fn not_rendered(
 }
 
 /// Records a dictionary.
-pub(super) fn dictionary(conn: &Connection, prompt: PromptId, kind: &str, bytes: &[u8]) -> rusqlite::Result<DictionaryId> {
+pub(super) fn dictionary(
+    conn: &Connection,
+    prompt: PromptId,
+    kind: &str,
+    bytes: &[u8],
+) -> rusqlite::Result<DictionaryId> {
     conn.prepare_cached("INSERT INTO dictionary (prompt_id, kind, bytes) VALUES (?1, ?2, ?3)")?
         .execute(params![prompt.0, kind, bytes])?;
     Ok(DictionaryId(conn.last_insert_rowid()))
@@ -356,17 +372,24 @@ struct Standing {
 }
 
 fn standing(conn: &Connection, request: RequestId) -> rusqlite::Result<Standing> {
-    conn.prepare_cached("SELECT state, error_class, attempts, asked_at_ms FROM request WHERE id = ?1")?
-        .query_row([request.0], |row| {
-            Ok(Standing {
-                state: state_of(row)?,
-                attempts: row.get("attempts")?,
-                asked_at_ms: row.get("asked_at_ms")?,
-            })
+    conn.prepare_cached(
+        "SELECT state, error_class, attempts, asked_at_ms FROM request WHERE id = ?1",
+    )?
+    .query_row([request.0], |row| {
+        Ok(Standing {
+            state: state_of(row)?,
+            attempts: row.get("attempts")?,
+            asked_at_ms: row.get("asked_at_ms")?,
         })
+    })
 }
 
-fn insert_request(conn: &Connection, row: RowId, prompt: PromptId, body: &NewBody) -> rusqlite::Result<RequestId> {
+fn insert_request(
+    conn: &Connection,
+    row: RowId,
+    prompt: PromptId,
+    body: &NewBody,
+) -> rusqlite::Result<RequestId> {
     conn.prepare_cached(
         "INSERT INTO request (prompt_id, row_id, sample, fingerprint, body, body_dictionary_id, body_bytes, state)
          VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, 'pending')",

@@ -90,10 +90,7 @@ impl Store {
             Err(StoreError::ReadOnly { .. }) => Self::open_immutable(path)?,
             other => other?,
         };
-        store
-            .conn
-            .pragma_update(None, "query_only", true)
-            .map_err(|error| store.named(error))?;
+        store.conn.pragma_update(None, "query_only", true).map_err(|error| store.named(error))?;
         Ok(store)
     }
 

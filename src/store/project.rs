@@ -69,7 +69,13 @@ impl Store {
     }
 
     /// Records how a run ended.
-    pub fn end_run(&mut self, run: RunId, at: UnixMs, ended: &str, error: Option<&str>) -> Result<(), StoreError> {
+    pub fn end_run(
+        &mut self,
+        run: RunId,
+        at: UnixMs,
+        ended: &str,
+        error: Option<&str>,
+    ) -> Result<(), StoreError> {
         let tx = self.begin()?;
         let done = tx
             .execute(

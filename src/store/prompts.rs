@@ -43,9 +43,9 @@ impl Store {
         let id = insert(&tx, name, spec, &spec_json, now).and_then(|id| tx.commit().map(|()| id));
         let id = id.map_err(|error| self.named(error))?;
         let added = self.prompts()?.into_iter().find(|prompt| prompt.id == id);
-        added
-            .map(|prompt| (prompt, true))
-            .ok_or_else(|| StoreError::Contradiction(format!("prompt {id} was added and is not there")))
+        added.map(|prompt| (prompt, true)).ok_or_else(|| {
+            StoreError::Contradiction(format!("prompt {id} was added and is not there"))
+        })
     }
 
     /// Returns every version of every prompt, in the order in which they came.

@@ -95,7 +95,9 @@ impl Store {
                 State::InBatch => counts.in_batch += found,
                 State::Answered => counts.answered += found,
                 State::Truncated => counts.truncated += found,
-                State::Failed(class) => *counts.failures.entry(class.as_str()).or_default() += found,
+                State::Failed(class) => {
+                    *counts.failures.entry(class.as_str()).or_default() += found
+                }
             }
         }
         counts.pending += counts.total.saturating_sub(made);

@@ -151,7 +151,8 @@ impl Store {
             .map_err(|error| self.named(error))?;
         let Some((mut request, body)) = found else { return Ok(None) };
         let mut unpacker = Unpacker::new(&self.conn);
-        request.body = unpack(&mut unpacker, body, || format!("the body of request {}", request.id))?;
+        request.body =
+            unpack(&mut unpacker, body, || format!("the body of request {}", request.id))?;
         request.attempts = self.attempts(request.id, request.deciding, &mut unpacker)?;
         Ok(Some(request))
     }
@@ -245,7 +246,10 @@ fn reopen_all(
 }
 
 /// Returns the requests of a row that no attempt is under way for, and whether each has an answer.
-fn requests_of(conn: &rusqlite::Connection, name: &str) -> rusqlite::Result<Option<Vec<(i64, bool)>>> {
+fn requests_of(
+    conn: &rusqlite::Connection,
+    name: &str,
+) -> rusqlite::Result<Option<Vec<(i64, bool)>>> {
     let position = name.strip_prefix('#').and_then(|digits| digits.parse::<i64>().ok());
     let row: Option<i64> = conn
         .prepare_cached(
@@ -269,7 +273,12 @@ type PackedParts = Option<(Vec<u8>, Option<i64>, usize)>;
 
 /// Reads a packed column. Attempts' own bodies have no size of their own on record; a body is never
 /// bigger than what zstd says of itself, so the bound only guards against a damaged frame.
-fn packed(row: &Row<'_>, bytes: &str, dictionary: &str, size: &str) -> rusqlite::Result<PackedParts> {
+fn packed(
+    row: &Row<'_>,
+    bytes: &str,
+    dictionary: &str,
+    size: &str,
+) -> rusqlite::Result<PackedParts> {
     let Some(found) = row.get::<_, Option<Vec<u8>>>(bytes)? else { return Ok(None) };
     let plain_bytes = match size {
         "" => zstd::zstd_safe::get_frame_content_size(&found)

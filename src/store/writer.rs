@@ -141,7 +141,11 @@ impl Writer {
     }
 }
 
-fn write_all(mut store: Store, orders: &Receiver<Order>, receipts: &impl Fn(Vec<Receipt>)) -> Store {
+fn write_all(
+    mut store: Store,
+    orders: &Receiver<Order>,
+    receipts: &impl Fn(Vec<Receipt>),
+) -> Store {
     while let Ok(first) = orders.recv() {
         let mut group = vec![first];
         while group.len() < GROUP {
@@ -172,7 +176,9 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
         // What has not been sent is not sent now; what has been paid for is kept trying.
         let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
         let words = chain(&error);
-        receipts(refused.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect());
+        receipts(
+            refused.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect(),
+        );
         group = kept;
         if group.is_empty() {
             return;
@@ -181,7 +187,9 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
             receipts(vec![Receipt::Trouble(words)]);
             std::thread::sleep(PAUSE);
         } else {
-            receipts(group.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect());
+            receipts(
+                group.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect(),
+            );
         }
     }
 }
@@ -199,11 +207,10 @@ fn one_by_one(store: &mut Store, group: Vec<Order>, receipts: &impl Fn(Vec<Recei
 }
 
 fn commit(store: &mut Store, group: &[Order]) -> Result<Vec<Receipt>, StoreError> {
-    let done = store
-        .conn
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .and_then(|tx| {
-            let done = group.iter().map(|order| apply(&tx, order)).collect::<Result<Vec<_>, _>>()?;
+    let done =
+        store.conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
+            let done =
+                group.iter().map(|order| apply(&tx, order)).collect::<Result<Vec<_>, _>>()?;
             tx.commit()?;
             Ok(done)
         });
@@ -212,7 +219,9 @@ fn commit(store: &mut Store, group: &[Order]) -> Result<Vec<Receipt>, StoreError
 
 fn apply(conn: &rusqlite::Connection, order: &Order) -> rusqlite::Result<Receipt> {
     Ok(match order {
-        Order::Promise(ticket, promise) => Receipt::Promised(*ticket, ledger::promise(conn, promise)?),
+        Order::Promise(ticket, promise) => {
+            Receipt::Promised(*ticket, ledger::promise(conn, promise)?)
+        }
         Order::Settle(ticket, settled) => Receipt::Settled(*ticket, ledger::settle(conn, settled)?),
         Order::Share { ticket, request, twin } => {
             Receipt::Settled(*ticket, ledger::share_now(conn, *request, *twin)?)

@@ -163,11 +163,7 @@ fn a_provider_that_is_away_is_looked_at_ever_less_often() {
 fn headers_hold_the_rate_before_a_429_does() {
     let mut pace = Pace::new(PaceSettings { concurrency: Some(50), ..PaceSettings::default() });
     pace.start(Duration::ZERO, 1);
-    pace.heard(
-        Duration::ZERO,
-        Some(LimitSeen { per_minute: 60.0, remaining: 1.0 }),
-        None,
-    );
+    pace.heard(Duration::ZERO, Some(LimitSeen { per_minute: 60.0, remaining: 1.0 }), None);
     assert!(matches!(pace.ask(Duration::ZERO, 1), Permit::Wait(wait) if wait >= secs(0.9)));
     assert_eq!(pace.ask(secs(2.0), 1), Permit::Go);
 }

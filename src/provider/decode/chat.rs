@@ -8,9 +8,8 @@ use super::usage::{UsageOnWire, counted};
 use super::{failures, malformed, message};
 use crate::domain::{FailureClass, Reading, Verdict};
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct Reply {
     id: Loose<String>,
     model: Loose<String>,

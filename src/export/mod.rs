@@ -1,0 +1,1 @@
+//! Writers: rows with their answers, as files.
