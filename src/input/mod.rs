@@ -17,6 +17,7 @@ mod escape;
 mod identity;
 mod json;
 mod jsonl;
+pub mod prompt_file;
 mod scanner;
 mod sniff;
 mod table;
