@@ -112,6 +112,11 @@ fn columns_are_the_names_that_the_template_does_not_define() {
          {% raw %}{{ no }}{% endraw %}{# {{ no }} #}",
     );
     assert_eq!(names(&template), ["a", "b", "d", "items", "two words"]);
+    let branches =
+        "{% if a %}{% set x = b %}{% else %}{% set x, y = c, 1 %}{% endif %}{{ x }}{{ y }}";
+    assert_eq!(names(&compile(branches)), ["a", "b", "c"]);
+    let captured = "{% if a %}{% set x | upper %}b{% endset %}{% endif %}{{ x }}";
+    assert_eq!(names(&compile(captured)), ["a"]);
     assert_eq!(names(&compile("{% set row = {'k': 1} %}{{ row.k }}")), Vec::<&str>::new());
 }
 
@@ -273,6 +278,12 @@ fn a_blank_user_message_is_noticed_and_kept() {
     assert_eq!(messages[0].text, " \t\n");
     assert!(is_blank(&messages));
     assert!(!is_blank(&template.render(r#"{"a":"x"}"#).unwrap()));
+}
+
+#[test]
+fn one_template_serves_all_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&compile("x"));
 }
 
 #[test]
