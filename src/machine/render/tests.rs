@@ -269,6 +269,16 @@ fn a_cell_of_fifty_megabytes_passes_through() {
 fn nothing_nests_without_bound() {
     let error = fail("{% set ns = namespace(x=[]) %}", "{}");
     assert!(error.contains("namespace"), "{error}");
+    let endless = "{% for x in [1] recursive %}{{ loop([[x]]) }}{% endfor %}";
+    assert!(fail(endless, "{}").contains("line 1"), "{}", fail(endless, "{}"));
+    let nested = format!("{{{{ {}1{} }}}}", "[".repeat(5000), "]".repeat(5000));
+    assert!(Template::compile(&prompt(&nested)).is_err());
+    let blocks = "{% if true %}".repeat(5000) + &"{% endif %}".repeat(5000);
+    assert!(Template::compile(&prompt(&blocks)).is_err());
+    let literal = format!("{{{{ {}1{} }}}}", "[".repeat(140), "]".repeat(140));
+    if let Ok(template) = Template::compile(&prompt(&literal)) {
+        assert!(template.render("{}").is_err());
+    }
 }
 
 #[test]
