@@ -64,13 +64,11 @@ fn limited(ask: &Ask<'_>, mut text: String, cut_to: Option<u64>) -> Answer {
         text.truncate(at);
     }
     let most = ask.limit.into_iter().chain(cut_to).min();
-    match most.and_then(|most| Some((most, tokens::cut(&text, most)?))) {
-        Some((tokens, text)) => Answer { said: Said::Text(text), finish: Finish::Length, tokens },
-        None => {
-            let tokens = tokens::count(&text);
-            Answer { said: Said::Text(text), finish: Finish::Stop, tokens }
-        }
+    if let Some((tokens, text)) = most.and_then(|most| Some((most, tokens::cut(&text, most)?))) {
+        return Answer { said: Said::Text(text), finish: Finish::Length, tokens };
     }
+    let tokens = tokens::count(&text);
+    Answer { said: Said::Text(text), finish: Finish::Stop, tokens }
 }
 
 fn text(ask: &Ask<'_>, language: Language, rng: &mut Rng) -> String {
