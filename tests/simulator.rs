@@ -275,6 +275,27 @@ fn mistakes_are_told_as_openai_tells_them() {
 }
 
 #[test]
+fn large_and_hostile_bodies_do_no_harm() {
+    let served = Served::with(|_| {});
+    let path = "/v1/chat/completions";
+    let large = served.chat(&"a long row ".repeat(300_000)).unwrap();
+    assert_eq!(large.code(), "context_length_exceeded");
+    let nested = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    assert_eq!(served.send(&post(path, "", &nested)).unwrap().status, 400);
+    assert_eq!(served.send(&post(path, "", "")).unwrap().status, 400);
+    let headers = format!("x-filler: {}\r\n", "x".repeat(200_000));
+    let refused = served.send(&post(path, &headers, "{}"));
+    assert!(refused.is_err() || refused.is_ok_and(|reply| reply.status == 431));
+    let announced = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        content-length: {}\r\n\r\n",
+        129 * 1024 * 1024
+    );
+    assert_eq!(served.send(&announced).unwrap().status, 413);
+    assert_eq!(served.chat("x").unwrap().status, 200, "still there");
+}
+
+#[test]
 fn a_key_that_is_demanded_is_checked_and_never_repeated() {
     let served = Served::with(|settings| settings.api_key = Some("sk-right".to_owned()));
     let send = |headers: &str| {

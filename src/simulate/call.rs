@@ -13,7 +13,7 @@ use fastrand::Rng;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -98,6 +98,10 @@ pub(super) async fn complete(
 }
 
 async fn receive(state: &State, endpoint: Endpoint, body: Incoming) -> Result<Call, Stop> {
+    // An announced length is believed at once, so that the caller need not send it all in vain.
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        return Err(too_large().into());
+    }
     let collected = Limited::new(body, BODY_BYTES).collect().await;
     let bytes = collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
