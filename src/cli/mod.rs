@@ -8,13 +8,17 @@ mod completions;
 mod demo;
 mod export;
 mod failure;
+#[cfg(test)]
+mod fixture;
 mod init;
 mod out;
+mod page;
 mod plan;
 mod progress;
 mod prompt;
 mod remove;
 mod retry;
+mod rows;
 mod run;
 mod server;
 mod settings;

@@ -48,14 +48,28 @@ impl Out {
         Ok(())
     }
 
+    /// Writes bytes to stdout as they are: evidence and cells, in which nothing is a color.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// Whether a person looks at stdout.
+    pub(crate) fn is_terminal(self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Writes a value to stdout as indented JSON.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<(), Failure> {
-        self.data(&format!("{}\n", pretty(value)?))
+        self.bytes(format!("{}\n", pretty(value)?).as_bytes())
     }
 
     /// Writes a value to stdout as one line of JSON.
     pub(crate) fn json_line(self, value: &impl Serialize) -> Result<(), Failure> {
-        self.data(&format!("{}\n", serde_json::to_string(value).map_err(io::Error::from)?))
+        let line = serde_json::to_string(value).map_err(io::Error::from)?;
+        self.bytes(format!("{line}\n").as_bytes())
     }
 
     /// Says a line on stderr, unless `-q`.

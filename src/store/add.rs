@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, trail};
 use crate::domain::{Identity, NewRow, RowId, SourceFacts, SourceId, UnixMs};
 
 /// What an `add` did, or would do.
@@ -306,8 +306,9 @@ fn content_key(short: &[u8; 12], nth: u64) -> String {
 }
 
 impl Store {
-    /// Takes rows out of the table, by their keys, by `#POSITION`, or all of a source by its path.
-    /// What was bought for them stays on record. Names that match nothing are returned.
+    /// Takes rows out of the table, by their keys, by `#POSITION`, or all of a source by its path; where
+    /// a name is several of these, the first counts. What was bought for them stays on record.
+    /// Names that match nothing are returned, and where there is one nothing is removed.
     pub fn remove(
         &mut self,
         names: &[String],
@@ -323,40 +324,87 @@ impl Store {
     }
 }
 
+/// What a name stands for.
+enum Leaving<'n> {
+    Row(i64),
+    Source(&'n str),
+}
+
 fn remove_all(
     conn: &rusqlite::Connection,
     names: &[String],
     now: UnixMs,
 ) -> rusqlite::Result<(RemoveReport, Vec<String>)> {
-    let mut report = RemoveReport::default();
+    // All names are looked up before any row leaves: one of them may be a row of a source named beside it.
+    let mut leaving = Vec::new();
     let mut unknown = Vec::new();
-    let answered = "SELECT count(DISTINCT row.id) AS found FROM row
-         JOIN request ON request.row_id = row.id AND request.state = 'answered'
-         WHERE row.retired_why = 'removed' AND row.retired_at_ms IS NOT NULL";
-    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, u64>("found"));
-    let before = count(answered)?;
     for name in names {
-        let position = name.strip_prefix('#').and_then(|digits| digits.parse::<i64>().ok());
-        let rows = conn
-            .prepare_cached(
-                "UPDATE row SET retired_at_ms = ?3, retired_why = 'removed'
-                 WHERE retired_at_ms IS NULL AND (key = ?1 OR position = ?2)",
-            )?
-            .execute(params![name, position, now.0])?;
-        let of_source = match rows {
-            0 => conn
-                .prepare_cached(
-                    "UPDATE row SET retired_at_ms = ?2, retired_why = 'removed'
-                     WHERE retired_at_ms IS NULL AND source_id IN (SELECT id FROM source WHERE path = ?1)",
-                )?
-                .execute(params![name, now.0])?,
-            _ => 0,
-        };
-        match rows + of_source {
-            0 => unknown.push(name.clone()),
-            found => report.removed += found as u64,
+        match named_thing(conn, name)? {
+            Some(found) => leaving.push(found),
+            None => unknown.push(name.clone()),
         }
     }
-    report.answered = count(answered)? - before;
+    let mut report = RemoveReport::default();
+    if !unknown.is_empty() {
+        return Ok((report, unknown));
+    }
+    let answered_before = answered_and_removed(conn)?;
+    for thing in leaving {
+        report.removed += retire(conn, &thing, now)? as u64;
+    }
+    report.answered = answered_and_removed(conn)? - answered_before;
     Ok((report, unknown))
+}
+
+fn named_thing<'n>(
+    conn: &rusqlite::Connection,
+    name: &'n str,
+) -> rusqlite::Result<Option<Leaving<'n>>> {
+    let row = conn
+        .prepare_cached(
+            "SELECT id FROM row WHERE retired_at_ms IS NULL AND (key = ?1 OR position = ?2)
+             ORDER BY key = ?1 DESC LIMIT 1",
+        )?
+        .query_row(params![name, trail::position(name)], |row| row.get("id"))
+        .optional()?;
+    if let Some(id) = row {
+        return Ok(Some(Leaving::Row(id)));
+    }
+    let is_source = conn
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM source JOIN row ON row.source_id = source.id
+                            WHERE path = ?1 AND retired_at_ms IS NULL) AS found",
+        )?
+        .query_row([name], |row| row.get::<_, bool>("found"))?;
+    Ok(is_source.then_some(Leaving::Source(name)))
+}
+
+fn retire(
+    conn: &rusqlite::Connection,
+    thing: &Leaving<'_>,
+    now: UnixMs,
+) -> rusqlite::Result<usize> {
+    match thing {
+        Leaving::Row(id) => conn
+            .prepare_cached(
+                "UPDATE row SET retired_at_ms = ?2, retired_why = 'removed'
+                 WHERE retired_at_ms IS NULL AND id = ?1",
+            )?
+            .execute(params![id, now.0]),
+        Leaving::Source(path) => conn
+            .prepare_cached(
+                "UPDATE row SET retired_at_ms = ?2, retired_why = 'removed'
+                 WHERE retired_at_ms IS NULL AND source_id IN (SELECT id FROM source WHERE path = ?1)",
+            )?
+            .execute(params![path, now.0]),
+    }
+}
+
+fn answered_and_removed(conn: &rusqlite::Connection) -> rusqlite::Result<u64> {
+    conn.prepare_cached(
+        "SELECT count(DISTINCT row.id) AS found FROM row
+         JOIN request ON request.row_id = row.id AND request.state = 'answered'
+         WHERE row.retired_why = 'removed' AND row.retired_at_ms IS NOT NULL",
+    )?
+    .query_row([], |row| row.get("found"))
 }

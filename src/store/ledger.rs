@@ -326,43 +326,21 @@ pub(super) fn dictionary(
     Ok(DictionaryId(conn.last_insert_rowid()))
 }
 
-/// Moves a request back to pending, by policy or because a person asks.
-pub(super) fn reopen(conn: &Connection, request: RequestId, by: Reopen) -> rusqlite::Result<State> {
-    let state = standing(conn, request)?.state;
-    match by {
-        Reopen::Policy => {
-            let state = moved(state, Move::Release)?;
-            conn.prepare_cached(
-                "UPDATE request SET state = ?2, error_class = NULL, error = NULL WHERE id = ?1",
-            )?
-            .execute(params![request.0, state.as_str()])?;
-            Ok(state)
-        }
-        Reopen::Person { at, max_tokens } => {
-            let state = moved(state, Move::Ask)?;
-            conn.prepare_cached(
-                "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempts_used = 0,
-                        asked_at_ms = ?3, max_tokens = coalesce(?4, max_tokens)
-                 WHERE id = ?1",
-            )?
-            .execute(params![request.0, state.as_str(), at.0, max_tokens])?;
-            Ok(state)
-        }
-    }
-}
-
-/// Who moves a request back to pending.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Reopen {
-    /// A rule of ours.
-    Policy,
-    /// A person, from whose asking attempts count anew.
-    Person {
-        /// When.
-        at: UnixMs,
-        /// The token limit that they asked for.
-        max_tokens: Option<u32>,
-    },
+/// Moves a request back to pending because a person asks; from then on its attempts count anew.
+pub(super) fn reopen(
+    conn: &Connection,
+    request: RequestId,
+    max_tokens: Option<u32>,
+    now: UnixMs,
+) -> rusqlite::Result<State> {
+    let state = moved(standing(conn, request)?.state, Move::Ask)?;
+    conn.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempts_used = 0,
+                asked_at_ms = ?3, max_tokens = coalesce(?4, max_tokens)
+         WHERE id = ?1",
+    )?
+    .execute(params![request.0, state.as_str(), now.0, max_tokens])?;
+    Ok(state)
 }
 
 struct Standing {

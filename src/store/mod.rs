@@ -7,8 +7,8 @@
 //!
 //! Files, each named for the question it answers: [`open`] (is this a project, may I use it),
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
-//! left), `ledger` (promise and settle), `recover` (what a crash left), `report`, `trail`, `answers`
-//! (what is there), [`codec`] (how bodies are kept), [`lock`] (one run a project).
+//! left), `ledger` (promise and settle), `recover` (what a crash left), `retry` (what a person asks
+//! for anew), `report`, `trail`, `answers` (what is there), [`codec`] (how bodies are kept), [`lock`] (one run a project).
 
 mod add;
 mod answers;
@@ -23,6 +23,7 @@ mod project;
 mod prompts;
 mod recover;
 mod report;
+mod retry;
 mod trail;
 mod writer;
 
@@ -36,6 +37,7 @@ pub use open::{Create, Store};
 pub use project::{ProjectFacts, RunFacts, RunRecord};
 pub use prompts::PromptRecord;
 pub use recover::Recovered;
-pub use report::{BatchLine, Spending, StateCounts};
-pub use trail::{Reopened, RetryFilter, TrailAttempt, TrailRequest, TrailRow};
+pub use report::{BatchLine, FailureExample, SourceLine, Spending, StateCounts};
+pub use retry::{Reopened, RetryFilter};
+pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
 pub use writer::{Order, Receipt, Writer};

@@ -38,6 +38,8 @@ pub struct RunRecord {
     pub started_at: UnixMs,
     /// When and how it ended; `None` while it is on, or if it never came to its end.
     pub ended: Option<(UnixMs, String)>,
+    /// What stopped it, where something did.
+    pub error: Option<String>,
     /// The process that ran it.
     pub process_id: i64,
     /// The machine it ran on.
@@ -91,7 +93,7 @@ impl Store {
     pub fn last_run(&self) -> Result<Option<RunRecord>, StoreError> {
         self.conn
             .prepare_cached(
-                "SELECT id, started_at_ms, ended_at_ms, ended, process_id, host
+                "SELECT id, started_at_ms, ended_at_ms, ended, error, process_id, host
                  FROM run ORDER BY id DESC LIMIT 1",
             )
             .and_then(|mut query| query.query_row([], run_record).optional())
@@ -126,6 +128,7 @@ fn run_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRecord> {
         id: RunId(row.get("id")?),
         started_at: UnixMs(row.get("started_at_ms")?),
         ended: ended_at.map(UnixMs).zip(ended),
+        error: row.get("error")?,
         process_id: row.get("process_id")?,
         host: row.get("host")?,
     })

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::params;
 
 use super::due::state_of;
-use super::{Store, StoreError};
-use crate::domain::{BatchId, NanoUsd, State, Usage};
+use super::{Store, StoreError, migrate};
+use crate::domain::{BatchId, NanoUsd, State, UnixMs, Usage};
 
 /// Requests of live rows and live prompts, by state. Those not made yet are pending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,102 @@ pub struct BatchLine {
     pub requests: u64,
 }
 
+/// A file that rows came from, as it was when it was last added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceLine {
+    /// Its path, as it was given.
+    pub path: String,
+    /// `csv`, `tsv` or `jsonl`.
+    pub format: String,
+    /// The column whose cells are the rows' keys, where one was named.
+    pub key_column: Option<String>,
+    /// Rows in the file; not all of them need be in the table still.
+    pub rows: u64,
+    /// When it was added.
+    pub added_at: UnixMs,
+}
+
+/// The first request that stands failed with some class, to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureExample {
+    /// The class.
+    pub class: String,
+    /// The position of its row, from 1.
+    pub position: i64,
+    /// What the provider said of it, or what is wrong with its reply.
+    pub error: Option<String>,
+}
+
 impl Store {
+    /// Returns the number of the file's format.
+    pub fn format(&self) -> Result<i64, StoreError> {
+        migrate::format_of(&self.conn).map_err(|error| self.named(error))
+    }
+
+    /// Lists the files that rows came from, in the order in which they first came.
+    pub fn sources(&self) -> Result<Vec<SourceLine>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT path, format, key_column, rows, added_at_ms FROM source
+                 JOIN (SELECT min(id) AS first, max(id) AS last FROM source GROUP BY path) ON last = source.id
+                 ORDER BY first",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| {
+                        Ok(SourceLine {
+                            path: row.get("path")?,
+                            format: row.get("format")?,
+                            key_column: row.get("key_column")?,
+                            rows: row.get("rows")?,
+                            added_at: UnixMs(row.get("added_at_ms")?),
+                        })
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns the positions of the first and the last live row, `None` where there is no row.
+    pub fn positions(&self) -> Result<Option<(i64, i64)>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT min(position) AS first, max(position) AS last FROM row
+                 WHERE retired_at_ms IS NULL",
+            )
+            .and_then(|mut query| {
+                query.query_row([], |row| {
+                    let first: Option<i64> = row.get("first")?;
+                    Ok(first.zip(row.get("last")?))
+                })
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns the first failed request of each class, over live rows and live prompts.
+    pub fn failure_examples(&self) -> Result<Vec<FailureExample>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT error_class, error, min(position) AS position FROM request
+                 JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
+                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 WHERE state = 'failed' AND state <> 'answered'
+                 GROUP BY error_class",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| {
+                        Ok(FailureExample {
+                            class: row.get("error_class")?,
+                            position: row.get("position")?,
+                            error: row.get("error")?,
+                        })
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
     /// Counts states. With no run on, what stands as in flight is in doubt: its process is gone.
     pub fn state_counts(&self, is_running: bool) -> Result<StateCounts, StoreError> {
         let mut counts = StateCounts { rows: self.live_rows()?, ..StateCounts::default() };

@@ -1,10 +1,12 @@
-//! The whole trail of one row, and a person's asking for another try.
+//! The whole trail of one row: where it came from, what was sent for it, what came back.
+//!
+//! Everything is read as it stands on record; what is damaged or unknown is an error and never
+//! passed over, for this is the evidence.
 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::codec::Unpacker;
 use super::due::state_of;
-use super::ledger::{self, Reopen};
 use super::{Store, StoreError};
 use crate::domain::{
     AttemptId, Fingerprint, NanoUsd, Outcome, PromptId, RequestId, RowId, State, UnixMs, Usage,
@@ -50,6 +52,19 @@ pub struct TrailRequest {
     pub attempts: Vec<TrailAttempt>,
 }
 
+/// Which row and prompt a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestPlace {
+    /// The row's position in the table, from 1.
+    pub position: i64,
+    /// The row's key.
+    pub key: String,
+    /// The prompt's name.
+    pub prompt: String,
+    /// The prompt's version.
+    pub prompt_version: u32,
+}
+
 /// One attempt, with its reply.
 #[derive(Clone, Debug)]
 pub struct TrailAttempt {
@@ -91,36 +106,9 @@ pub struct TrailAttempt {
     pub reply: Option<Vec<u8>>,
 }
 
-/// Which requests a person asks to have tried again. Those that match any of it are.
-#[derive(Clone, Debug, Default)]
-pub struct RetryFilter {
-    /// All that failed.
-    pub failed: bool,
-    /// All that were cut by the token limit.
-    pub truncated: bool,
-    /// All in doubt.
-    pub in_doubt: bool,
-    /// All that failed with one of these classes.
-    pub classes: Vec<String>,
-    /// All of these rows (keys or `#POSITION`), whatever their state.
-    pub rows: Vec<String>,
-}
-
-/// What came of asking.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reopened {
-    /// Requests that are due again.
-    pub requests: u64,
-    /// Of these, requests that had an answer.
-    pub answered: u64,
-    /// Names that match no row.
-    pub unknown: Vec<String>,
-}
-
 impl Store {
     /// Finds a live row by its key or `#POSITION`; a key wins.
     pub fn find_row(&self, name: &str) -> Result<Option<TrailRow>, StoreError> {
-        let position = name.strip_prefix('#').and_then(|digits| digits.parse::<i64>().ok());
         self.conn
             .prepare_cached(
                 "SELECT row.id AS id, position, key, version, cells, path, line, sha256
@@ -128,7 +116,56 @@ impl Store {
                  WHERE row.retired_at_ms IS NULL AND (key = ?1 OR position = ?2)
                  ORDER BY key = ?1 DESC LIMIT 1",
             )
-            .and_then(|mut query| query.query_row(params![name, position], trail_row).optional())
+            .and_then(|mut query| {
+                query.query_row(params![name, position(name)], trail_row).optional()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Says when the row with this key was removed, if it was and has not come back.
+    pub fn removed_at(&self, key: &str) -> Result<Option<UnixMs>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT max(retired_at_ms) AS at FROM row
+                 WHERE key = ?1 AND retired_at_ms IS NOT NULL AND retired_why = 'removed'
+                   AND NOT EXISTS (SELECT 1 FROM row WHERE key = ?1 AND retired_at_ms IS NULL)",
+            )
+            .and_then(|mut query| query.query_row([key], |row| row.get::<_, Option<i64>>("at")))
+            .map(|at| at.map(UnixMs))
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns live keys that stand next to `key` in order, at most 64 a side: where to look for what
+    /// a person may have meant.
+    pub fn keys_near(&self, key: &str) -> Result<Vec<String>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT key FROM (SELECT key FROM row WHERE retired_at_ms IS NULL AND key >= ?1 ORDER BY key LIMIT 64)
+                 UNION ALL
+                 SELECT key FROM (SELECT key FROM row WHERE retired_at_ms IS NULL AND key < ?1 ORDER BY key DESC LIMIT 64)",
+            )
+            .and_then(|mut query| query.query_map([key], |row| row.get("key"))?.collect())
+            .map_err(|error| self.named(error))
+    }
+
+    /// Says which row and prompt a request is for.
+    pub fn place_of(&self, request: RequestId) -> Result<RequestPlace, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT position, key, prompt.name AS prompt, prompt.version AS prompt_version
+                 FROM request JOIN row ON row.id = request.row_id
+                 JOIN prompt ON prompt.id = request.prompt_id WHERE request.id = ?1",
+            )
+            .and_then(|mut query| {
+                query.query_row([request.0], |row| {
+                    Ok(RequestPlace {
+                        position: row.get("position")?,
+                        key: row.get("key")?,
+                        prompt: row.get("prompt")?,
+                        prompt_version: row.get("prompt_version")?,
+                    })
+                })
+            })
             .map_err(|error| self.named(error))
     }
 
@@ -188,91 +225,19 @@ impl Store {
             })
             .collect()
     }
-
-    /// Makes requests due again because a person asks.
-    pub fn retry(
-        &mut self,
-        filter: &RetryFilter,
-        max_tokens: Option<u32>,
-        now: UnixMs,
-    ) -> Result<Reopened, StoreError> {
-        let tx = self.begin()?;
-        let by = Reopen::Person { at: now, max_tokens };
-        let done = reopen_all(&tx, filter, by).and_then(|done| tx.commit().map(|()| done));
-        done.map_err(|error| self.named(error))
-    }
 }
 
-fn reopen_all(
-    conn: &rusqlite::Connection,
-    filter: &RetryFilter,
-    by: Reopen,
-) -> rusqlite::Result<Reopened> {
-    let mut done = Reopened::default();
-    let mut chosen: Vec<(i64, bool)> = conn
-        .prepare_cached(
-            "SELECT request.id AS id FROM request
-             JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
-             JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
-             WHERE (?1 AND request.state = 'failed') OR (?2 AND request.state = 'truncated')
-                OR (?3 AND request.state = 'in_doubt')
-                OR (request.state = 'failed' AND request.error_class IN (SELECT value FROM json_each(?4)))",
-        )?
-        .query_map(
-            params![
-                filter.failed,
-                filter.truncated,
-                filter.in_doubt,
-                serde_json::Value::from(filter.classes.clone()).to_string()
-            ],
-            |row| Ok((row.get("id")?, false)),
-        )?
-        .collect::<Result<_, _>>()?;
-    for name in &filter.rows {
-        let requests = requests_of(conn, name)?;
-        match requests {
-            Some(requests) => chosen.extend(requests),
-            None => done.unknown.push(name.clone()),
-        }
-    }
-    chosen.sort_unstable();
-    chosen.dedup();
-    for (request, was_answered) in chosen {
-        ledger::reopen(conn, RequestId(request), by)?;
-        done.requests += 1;
-        done.answered += u64::from(was_answered);
-    }
-    Ok(done)
+/// Returns the position that `#POSITION` names.
+pub(super) fn position(name: &str) -> Option<i64> {
+    name.strip_prefix('#').and_then(|digits| digits.parse().ok())
 }
 
-/// Returns the requests of a row that no attempt is under way for, and whether each has an answer.
-fn requests_of(
-    conn: &rusqlite::Connection,
-    name: &str,
-) -> rusqlite::Result<Option<Vec<(i64, bool)>>> {
-    let position = name.strip_prefix('#').and_then(|digits| digits.parse::<i64>().ok());
-    let row: Option<i64> = conn
-        .prepare_cached(
-            "SELECT id FROM row WHERE retired_at_ms IS NULL AND (key = ?1 OR position = ?2)
-             ORDER BY key = ?1 DESC LIMIT 1",
-        )?
-        .query_row(params![name, position], |row| row.get("id"))
-        .optional()?;
-    let Some(row) = row else { return Ok(None) };
-    conn.prepare_cached(
-        "SELECT request.id AS id, request.state = 'answered' AS was_answered FROM request
-         JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
-         WHERE request.row_id = ?1 AND request.state NOT IN ('in_flight', 'in_batch')",
-    )?
-    .query_map([row], |row| Ok((row.get("id")?, row.get("was_answered")?)))?
-    .collect::<Result<Vec<_>, _>>()
-    .map(Some)
-}
+/// More than any body or reply is; a size on record beyond it is damage, and nothing is allocated for it.
+const LARGEST_BYTES: usize = 1 << 30;
 
 type PackedParts = Option<(Vec<u8>, Option<i64>, usize)>;
 
-/// Reads a packed column. Attempts' own bodies have no size of their own on record; a body is never
-/// bigger than what zstd says of itself, so the bound only guards against a damaged frame.
+/// Reads a packed column. An attempt's own body has no size on record (`size` is empty): the frame says it.
 fn packed(
     row: &Row<'_>,
     bytes: &str,
@@ -296,10 +261,11 @@ fn unpack(
     parts: PackedParts,
     what: impl Fn() -> String,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    parts
-        .map(|(bytes, dictionary, size)| unpacker.unpack(&bytes, dictionary, size))
-        .transpose()
-        .map_err(|source| StoreError::Unreadable { what: what(), source })
+    let plain = |(bytes, dictionary, size): (Vec<u8>, _, _)| match size {
+        0..=LARGEST_BYTES => unpacker.unpack(&bytes, dictionary, size),
+        _ => Err(std::io::ErrorKind::InvalidData.into()),
+    };
+    parts.map(plain).transpose().map_err(|source| StoreError::Unreadable { what: what(), source })
 }
 
 fn trail_row(row: &Row<'_>) -> rusqlite::Result<TrailRow> {
@@ -331,7 +297,13 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<TrailAttempt> {
     let outcome: Option<String> = row.get("outcome")?;
     let class: Option<String> = row.get("error_class")?;
     let settled_at: Option<i64> = row.get("settled_at_ms")?;
-    let outcome = outcome.and_then(|word| Outcome::parse(&word, class.as_deref()));
+    let outcome = match outcome {
+        Some(word) => Some(
+            Outcome::parse(&word, class.as_deref())
+                .ok_or_else(|| rusqlite::Error::InvalidColumnName(format!("outcome {word}")))?,
+        ),
+        None => None,
+    };
     let input: Option<u64> = row.get("input_tokens")?;
     Ok(TrailAttempt {
         id: AttemptId(row.get("id")?),
