@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// The format, where the file's name does not tell it: csv, tsv or jsonl.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     format: Option<Format>,
-    /// The encoding, where it cannot be recognized: utf-8, utf-16le, cp949, shift_jis ….
+    /// The encoding, where it cannot be recognized: utf-8, utf-16le, cp949, `shift_jis` ….
     #[arg(long, value_name = "NAME")]
     encoding: Option<String>,
     /// The character between cells, where it cannot be recognized.

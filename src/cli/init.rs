@@ -40,15 +40,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if context.project.exists() {
         return Err(StoreError::Exists { path: context.project.clone() }.into());
     }
-    let prompt = match &args.prompt {
-        Some(given) => {
-            let source = Source::TextOrFile(given.clone());
-            Some(prompt::read(&source, &args.options, args.base_url.as_deref(), context)?)
-        }
-        None => {
-            args.options.must_be_empty()?;
-            None
-        }
+    let prompt = if let Some(given) = &args.prompt {
+        let source = Source::TextOrFile(given.clone());
+        Some(prompt::read(&source, &args.options, args.base_url.as_deref(), context)?)
+    } else {
+        args.options.must_be_empty()?;
+        None
     };
     let now = Clock::now();
     let mut store = Store::create(&Create {
@@ -72,22 +69,19 @@ fn report(context: &Context, prompt: Option<&prompt::Ready>) -> Result<Exit, Fai
         context.out.json(&json!({"project": path.to_string(), "prompt": name, "model": model}))?;
         return Ok(Exit::Done);
     }
-    match prompt {
-        Some(prompt) => {
-            context
-                .out
-                .say(&format!("made {path} with prompt {} for {}", prompt.name, prompt.spec.model));
-            prompt.warn(context);
-            context.out.hint(&format!("`{} add FILE` adds rows", context.program()));
-        }
-        None => {
-            context.out.say(&format!("made {path}"));
-            context.out.hint(&format!(
-                "`{} prompt add FILE --model MODEL` adds a prompt, `{} add FILE` adds rows",
-                context.program(),
-                context.program()
-            ));
-        }
+    if let Some(prompt) = prompt {
+        context
+            .out
+            .say(&format!("made {path} with prompt {} for {}", prompt.name, prompt.spec.model));
+        prompt.warn(context);
+        context.out.hint(&format!("`{} add FILE` adds rows", context.program()));
+    } else {
+        context.out.say(&format!("made {path}"));
+        context.out.hint(&format!(
+            "`{} prompt add FILE --model MODEL` adds a prompt, `{} add FILE` adds rows",
+            context.program(),
+            context.program()
+        ));
     }
     Ok(Exit::Done)
 }

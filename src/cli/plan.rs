@@ -167,7 +167,9 @@ fn sample(store: &Store, prompt: &PromptRecord, rows: u32) -> Result<Vec<DueRequ
 /// Sums what is left over all prompts.
 pub(crate) fn total(plans: &[PromptPlan]) -> Left {
     let mut total = Left::default();
-    plans.iter().for_each(|plan| total += plan.left);
+    for plan in plans {
+        total += plan.left;
+    }
     total
 }
 

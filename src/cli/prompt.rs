@@ -386,13 +386,12 @@ fn show(args: &ShowArgs, context: &Context) -> Result<Exit, Failure> {
 
 fn diff(args: &DiffArgs, context: &Context) -> Result<Exit, Failure> {
     let prompts = context.open_to_read()?.prompts()?;
-    let (old, new) = match &args.new {
-        Some(new) => (find(&prompts, &args.old)?, find(&prompts, new)?),
-        None => {
-            let newest = find(&prompts, &args.old)?;
-            let before = format!("{}@{}", newest.name, newest.version.saturating_sub(1));
-            (find(&prompts, &before)?, newest)
-        }
+    let (old, new) = if let Some(new) = &args.new {
+        (find(&prompts, &args.old)?, find(&prompts, new)?)
+    } else {
+        let newest = find(&prompts, &args.old)?;
+        let before = format!("{}@{}", newest.name, newest.version.saturating_sub(1));
+        (find(&prompts, &before)?, newest)
     };
     let mut text = format!("--- {}@{}\n+++ {}@{}\n", old.name, old.version, new.name, new.version);
     if old.spec.model != new.spec.model {

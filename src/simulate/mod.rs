@@ -99,7 +99,7 @@ impl Settings {
             models: Vec::new(),
             api_key: None,
             faults: Faults::default(),
-            hang: Duration::from_secs(600),
+            hang: Duration::from_mins(10),
             drip: Duration::from_millis(50),
             ledger: None,
             now,
