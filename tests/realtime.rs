@@ -67,7 +67,11 @@ fn the_four_lines_on_two_thousand_rows_with_faults_and_a_kill() {
     folder.ok(&["run", "--concurrency", "40"]);
     let done = folder.status();
     assert_eq!(done["requests"]["answered"], 2000);
-    assert_eq!(simulator.total("charged_again"), 0, "no answered request was charged again beyond doubt");
+    assert_eq!(
+        simulator.total("charged_again"),
+        0,
+        "no answered request was charged again beyond doubt"
+    );
     let requests = simulator.total("requests");
     folder.ok(&["export", "answers.csv"]);
     let again = folder.ok(&["run"]);
@@ -102,7 +106,9 @@ fn the_four_lines_on_two_thousand_rows_with_faults_and_a_kill() {
 }
 
 /// What one failing reply to row `bad` comes to, with row `good` answered beside it.
-fn one_bad_row(act: impl Fn(usize) -> Act + Send + Sync + 'static) -> (Folder, Provider, Option<i32>) {
+fn one_bad_row(
+    act: impl Fn(usize) -> Act + Send + Sync + 'static,
+) -> (Folder, Provider, Option<i32>) {
     let provider = Provider::start(move |request| match request.text().contains("bad") {
         true => act(request.seen),
         false => Act::says("fine"),
@@ -115,8 +121,14 @@ fn one_bad_row(act: impl Fn(usize) -> Act + Send + Sync + 'static) -> (Folder, P
 #[test]
 fn failures_that_pass_are_tried_again_until_there_is_an_answer() {
     let cases: Vec<(&str, Act)> = vec![
-        ("rate_limited", Act::error(429, "rate_limit_exceeded", "slow down").with("retry-after-ms", "20")),
-        ("overloaded", Act::error(503, "server_is_overloaded", "busy").with("retry-after-ms", "20")),
+        (
+            "rate_limited",
+            Act::error(429, "rate_limit_exceeded", "slow down").with("retry-after-ms", "20"),
+        ),
+        (
+            "overloaded",
+            Act::error(503, "server_is_overloaded", "busy").with("retry-after-ms", "20"),
+        ),
         ("server_error", Act::error(500, "server_error", "oops")),
         ("timeout", Act::Hang),
         ("connection", Act::Close),
@@ -137,11 +149,13 @@ fn failures_that_pass_are_tried_again_until_there_is_an_answer() {
              JOIN request ON request.id = request_id JOIN row ON row.id = row_id
              WHERE position = 2 ORDER BY number",
         );
-        assert_eq!(attempts, [vec![json!(1), json!("failed"), json!(class)], vec![
-            json!(2),
-            json!("answered"),
-            Value::Null
-        ]]);
+        assert_eq!(
+            attempts,
+            [
+                vec![json!(1), json!("failed"), json!(class)],
+                vec![json!(2), json!("answered"), Value::Null]
+            ]
+        );
     }
 }
 
@@ -206,7 +220,11 @@ fn what_every_request_would_meet_stops_the_run_after_few_calls_and_says_what_to_
         ("endpoint_not_found", Act::json(404, &json!({"detail": "Not Found"})), "endpoint"),
         (
             "endpoint_not_found",
-            Act::Reply(307, vec![("location".to_owned(), "http://127.0.0.1:9/v1".to_owned())], Vec::new()),
+            Act::Reply(
+                307,
+                vec![("location".to_owned(), "http://127.0.0.1:9/v1".to_owned())],
+                Vec::new(),
+            ),
             "endpoint",
         ),
     ];
@@ -280,7 +298,8 @@ fn an_answer_outside_the_choices_is_asked_again_and_a_bare_label_is_taken() {
     let schema = &body["response_format"]["json_schema"]["schema"];
     assert_eq!(schema["properties"]["answer"]["enum"], json!(["yes", "no"]));
     assert_eq!(body["response_format"]["json_schema"]["strict"], true);
-    let attempts = query(&folder, "SELECT outcome, error_class, answer FROM attempt ORDER BY number");
+    let attempts =
+        query(&folder, "SELECT outcome, error_class, answer FROM attempt ORDER BY number");
     assert_eq!(attempts[0], [json!("failed"), json!("invalid_answer"), Value::Null]);
     assert_eq!(attempts[1], [json!("answered"), Value::Null, json!("yes")]);
 }
@@ -331,7 +350,11 @@ fn an_address_where_nobody_is_ends_the_run_and_says_so() {
 fn the_key_reaches_the_provider_and_nothing_else() {
     const KEY: &str = "sk-proj-verysecretkey0123456789";
     let provider = Provider::start(|request| match request.text().contains("bad") {
-        true => Act::error(400, "invalid_value", &format!("you sent {}", request.headers["authorization"])),
+        true => Act::error(
+            400,
+            "invalid_value",
+            &format!("you sent {}", request.headers["authorization"]),
+        ),
         false => Act::says("fine"),
     });
     let folder = project(&provider, &["good", "bad"], PLAIN);
@@ -373,7 +396,9 @@ fn what_is_on_file_is_what_was_sent_and_what_came() {
     let reply = folder.command(&["show", "#1", "--reply"]).output().unwrap();
     assert_eq!(reply.stdout, completion("훌륭해요", "stop").to_string().into_bytes());
     let trail = folder.ok(&["show", "#1", "--json"]).stdout;
-    assert!(trail.contains("req_scripted") && trail.contains("served-model") && trail.contains("r1:"));
+    assert!(
+        trail.contains("req_scripted") && trail.contains("served-model") && trail.contains("r1:")
+    );
 }
 
 #[test]
@@ -480,7 +505,10 @@ fn ctrl_c_lets_what_is_in_flight_land_and_the_next_run_goes_on() {
     assert_eq!(run.wait().unwrap().code(), Some(130), "{rest:#?}");
     assert_eq!(provider.count(), 5, "nothing was sent after it");
     let status = folder.status();
-    assert_eq!((&status["requests"]["answered"], &status["requests"]["in_doubt"]), (&json!(5), &json!(0)));
+    assert_eq!(
+        (&status["requests"]["answered"], &status["requests"]["in_doubt"]),
+        (&json!(5), &json!(0))
+    );
     folder.ok(&["run"]);
     assert_eq!(provider.count(), 50);
 }
@@ -503,7 +531,10 @@ fn a_grown_table_asks_only_what_is_new_and_a_changed_row_is_asked_again() {
     assert_eq!(sorted, ["Say: c", "Say: changed"]);
     folder.ok(&["export", "out.csv"]);
     let out = folder.read("out.csv");
-    assert_eq!(out, "id,text,answer,state\n1,changed,fine,answered\n2,b,fine,answered\n3,c,fine,answered\n");
+    assert_eq!(
+        out,
+        "id,text,answer,state\n1,changed,fine,answered\n2,b,fine,answered\n3,c,fine,answered\n"
+    );
     let kept = query(&folder, "SELECT count(*) FROM attempt WHERE outcome = 'answered'");
     assert_eq!(kept, [vec![json!(4)]], "the old answer stays on record");
 }
@@ -513,8 +544,26 @@ fn a_new_prompt_version_is_due_and_the_old_answers_stay() {
     let provider = Provider::start(|request| Act::says(&request.text()));
     let folder = project(&provider, &["a"], PLAIN);
     folder.ok(&["run"]);
-    folder.ok(&["prompt", "add", "--text", "Shout: {{ text }}", "--name", "main", "--model", "gpt-4o-mini"]);
-    folder.ok(&["prompt", "add", "--text", "Other: {{ text }}", "--name", "other", "--model", "gpt-4o-mini"]);
+    folder.ok(&[
+        "prompt",
+        "add",
+        "--text",
+        "Shout: {{ text }}",
+        "--name",
+        "main",
+        "--model",
+        "gpt-4o-mini",
+    ]);
+    folder.ok(&[
+        "prompt",
+        "add",
+        "--text",
+        "Other: {{ text }}",
+        "--name",
+        "other",
+        "--model",
+        "gpt-4o-mini",
+    ]);
     folder.ok(&["run"]);
     assert_eq!(provider.count(), 3);
     folder.ok(&["export", "out.csv"]);

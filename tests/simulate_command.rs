@@ -1,5 +1,7 @@
 //! `overnight simulate` as another program meets it: its line, its socket, its end.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;

@@ -138,14 +138,19 @@ fn announce(base_url: &str, args: &Args, out: Out) -> Result<(), Failure> {
     if let Some(key) = &args.api_key {
         out.hint(&format!("`export OPENAI_API_KEY={}` gives callers the key", shell_word(key)));
     }
-    let model = args.model.first().map_or("small", String::as_str);
     out.hint(&format!(
         "`overnight init --base-url {base_url} --model {} --prompt PROMPT` makes a project that uses it",
-        shell_word(&format!("openai/{model}"))
+        shell_word(&model(args))
     ));
     let ledger = base_url.strip_suffix("/v1").unwrap_or(base_url);
     out.hint(&format!("`curl {ledger}/ledger` shows what it has charged so far"));
     Ok(())
+}
+
+/// Returns the name under which a project reaches it: `simulated/…` has a price and sends no key.
+fn model(args: &Args) -> String {
+    let provider = if args.api_key.is_some() { "openai" } else { "simulated" };
+    format!("{provider}/{}", args.model.first().map_or("small", String::as_str))
 }
 
 fn summary(totals: &Totals) -> String {
@@ -181,17 +186,18 @@ fn parse_share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| format!("{text:?} is no share; write a number from 0 to 1, such as 0.25"))
 }
 
-/// What asks the server to end.
+/// What asks a program to end: Ctrl-C, SIGTERM.
 #[cfg(unix)]
-struct EndSignals {
+pub(super) struct EndSignals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl EndSignals {
-    /// Starts to listen; from here on neither ends the process by itself.
-    fn listen() -> io::Result<Self> {
+    /// Starts to listen, on the runtime that has been entered; from here on neither ends the
+    /// process by itself.
+    pub(super) fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -199,7 +205,8 @@ impl EndSignals {
         })
     }
 
-    async fn wait(mut self) {
+    /// Waits until one comes.
+    pub(super) async fn wait(mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -207,22 +214,24 @@ impl EndSignals {
     }
 }
 
-/// What asks the server to end.
+/// What asks a program to end: Ctrl-C, the closing of its window.
 #[cfg(windows)]
-struct EndSignals {
+pub(super) struct EndSignals {
     interrupt: tokio::signal::windows::CtrlC,
     close: tokio::signal::windows::CtrlClose,
 }
 
 #[cfg(windows)]
 impl EndSignals {
-    /// Starts to listen; from here on neither ends the process by itself.
-    fn listen() -> io::Result<Self> {
+    /// Starts to listen, on the runtime that has been entered; from here on neither ends the
+    /// process by itself.
+    pub(super) fn listen() -> io::Result<Self> {
         use tokio::signal::windows::{ctrl_c, ctrl_close};
         Ok(Self { interrupt: ctrl_c()?, close: ctrl_close()? })
     }
 
-    async fn wait(mut self) {
+    /// Waits until one comes.
+    pub(super) async fn wait(mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.close.recv() => {}

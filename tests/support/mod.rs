@@ -304,7 +304,8 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, script: &Script, stop: &
                 writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body))
             }
             Act::Cut(body) => {
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len() + 100);
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len() + 100);
                 let _ = writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(&body));
                 return;
             }
@@ -362,7 +363,8 @@ impl Simulator {
     pub fn ledger(&self) -> Value {
         let host = self.base_url.trim_start_matches("http://").trim_end_matches("/v1");
         let mut stream = TcpStream::connect(host).unwrap();
-        write!(stream, "GET /ledger HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n").unwrap();
+        write!(stream, "GET /ledger HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+            .unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         let body = &reply[reply.find('{').unwrap()..=reply.rfind('}').unwrap()];
@@ -386,7 +388,9 @@ impl Drop for Simulator {
 pub fn table(rows: usize) -> String {
     let mut text = String::from("id,review,note\n");
     for row in 1..=rows {
-        text.push_str(&format!("k{row:05},\"리뷰 {row}, a \"\"good\"\" one\nsecond line\",n{row}\n"));
+        text.push_str(&format!(
+            "k{row:05},\"리뷰 {row}, a \"\"good\"\" one\nsecond line\",n{row}\n"
+        ));
     }
     text
 }
