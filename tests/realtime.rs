@@ -145,7 +145,7 @@ fn failures_that_pass_are_tried_again_until_there_is_an_answer() {
         assert_eq!(provider.count(), 3, "{class}");
         let attempts = query(
             &folder,
-            "SELECT number, outcome, error_class FROM attempt
+            "SELECT number, outcome, attempt.error_class FROM attempt
              JOIN request ON request.id = request_id JOIN row ON row.id = row_id
              WHERE position = 2 ORDER BY number",
         );

@@ -21,7 +21,7 @@ The key is read from the environment (OPENAI_API_KEY …) or from .env when a ru
 never written down.")]
 pub(crate) struct Args {
     /// The first prompt: a file, or the text itself. {{ column }} stands for a cell.
-    #[arg(long, value_name = "TEXT|FILE")]
+    #[arg(long, value_name = "TEXT|FILE", allow_hyphen_values = true)]
     prompt: Option<String>,
     #[command(flatten)]
     options: PromptOptions,

@@ -66,6 +66,7 @@ Exit codes:
   130  interrupted; `overnight run` goes on from there";
 
 #[derive(clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// The project's file; `overnight.db` in the current folder where none is named.
     #[arg(

@@ -58,7 +58,7 @@ struct AddArgs {
     #[arg(required_unless_present = "text", conflicts_with = "text", value_name = "FILE")]
     file: Option<PathBuf>,
     /// The prompt's text.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<String>,
     #[command(flatten)]
     options: PromptOptions,

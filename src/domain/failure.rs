@@ -15,8 +15,10 @@ pub enum FailureClass {
     ServerError,
     /// No complete reply within the time allowed, or 408.
     Timeout,
-    /// The connection could not be made, or broke before the whole reply was there.
+    /// The connection broke before the whole reply was there.
     Connection,
+    /// No connection could be made: nothing was sent.
+    Unreachable,
     /// The account has no money or has met its spending limit.
     QuotaExhausted,
     /// 401: the key is missing or wrong.
@@ -55,12 +57,13 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// Every class, in the order in which they are reported.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::RateLimited,
         Self::Overloaded,
         Self::ServerError,
         Self::Timeout,
         Self::Connection,
+        Self::Unreachable,
         Self::QuotaExhausted,
         Self::Unauthorized,
         Self::Forbidden,
@@ -88,6 +91,7 @@ impl FailureClass {
             Self::ServerError => "server_error",
             Self::Timeout => "timeout",
             Self::Connection => "connection",
+            Self::Unreachable => "unreachable",
             Self::QuotaExhausted => "quota_exhausted",
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
@@ -121,6 +125,7 @@ impl FailureClass {
             | Self::ServerError
             | Self::Timeout
             | Self::Connection
+            | Self::Unreachable
             | Self::InvalidAnswer
             | Self::MalformedReply
             | Self::BatchExpired
@@ -155,6 +160,7 @@ impl FailureClass {
             | Self::ServerError
             | Self::Timeout
             | Self::Connection
+            | Self::Unreachable
             | Self::InvalidRequest
             | Self::ContextTooLong
             | Self::RequestTooLarge
@@ -188,6 +194,7 @@ impl FailureClass {
             | Self::BatchExpired
             | Self::MissingFromBatch => true,
             Self::RateLimited
+            | Self::Unreachable
             | Self::QuotaExhausted
             | Self::Unauthorized
             | Self::Forbidden

@@ -36,8 +36,10 @@ use crate::store::{
     Codec, Order, Promise, PromiseFor, Promised, Receipt, Settlement, Twin, Writer,
 };
 
-/// How long nothing may answer at the start before the address is taken to be wrong.
+/// How long nobody may be there at the start before the address is taken to be wrong.
 const NOBODY_THERE: Duration = Duration::from_secs(5);
+/// How long nobody may be there once somebody was: a night's outage is waited for, not a week's.
+const NOBODY_ANYMORE: Duration = Duration::from_hours(4);
 /// How many requests of a prompt may fail alike, with no answer ever, before the prompt is taken to be wrong.
 const ALL_FAIL: u64 = 200;
 /// Events taken from a channel at a time.
@@ -109,7 +111,7 @@ pub(super) struct Dispatcher {
     stopped: Option<Problem>,
     tally: Tally,
     any_reply: bool,
-    first_refusal_at: Option<Duration>,
+    unreachable_since: Option<Duration>,
     fails_alike: Vec<u64>,
     dictionary_asked: HashSet<usize>,
 }
@@ -128,7 +130,7 @@ impl Dispatcher {
             stopped: None,
             tally: Tally::default(),
             any_reply: false,
-            first_refusal_at: None,
+            unreachable_since: None,
             fails_alike: vec![0; tasks],
             dictionary_asked: HashSet::new(),
         }
@@ -403,17 +405,21 @@ impl Dispatcher {
     }
 
     fn look_for_reasons_to_stop(&mut self, flight: &Flight, landed: &Landed) {
-        self.any_reply |= landed.status_code.is_some();
+        if landed.status_code.is_some() {
+            self.any_reply = true;
+            self.unreachable_since = None;
+        }
         let message = || landed.error.clone().unwrap_or_default();
         let task = flight.job.task;
         match landed.outcome {
             Outcome::Failed(class) if class.stops_run() => {
                 self.stop(Problem::Provider { class, message: message() });
             }
-            Outcome::Failed(class @ FailureClass::Connection) if !self.any_reply => {
+            Outcome::Failed(class @ FailureClass::Unreachable) => {
                 let now = self.outfit.clock.elapsed();
-                let first = *self.first_refusal_at.get_or_insert(now);
-                if now.saturating_sub(first) >= NOBODY_THERE {
+                let first = *self.unreachable_since.get_or_insert(now);
+                let patience = if self.any_reply { NOBODY_ANYMORE } else { NOBODY_THERE };
+                if now.saturating_sub(first) >= patience {
                     self.stop(Problem::Provider { class, message: message() });
                 }
             }

@@ -50,7 +50,7 @@ pub struct Reply {
 /// A call without a whole reply.
 #[derive(Clone, Debug)]
 pub struct NoReply {
-    /// Timeout or connection, or a reply too big to be one.
+    /// Unreachable, connection or timeout, or a reply too big to be one.
     pub class: FailureClass,
     /// What went wrong, in one line.
     pub message: String,
@@ -119,9 +119,10 @@ async fn whole(
 }
 
 fn broken(error: &reqwest::Error) -> NoReply {
-    let class = match error.is_timeout() {
-        true => FailureClass::Timeout,
-        false => FailureClass::Connection,
+    let class = match (error.is_connect(), error.is_timeout()) {
+        (true, _) => FailureClass::Unreachable,
+        (false, true) => FailureClass::Timeout,
+        (false, false) => FailureClass::Connection,
     };
     // The chain's last link says what happened; the first ones repeat the URL.
     let mut last: &dyn Error = error;

@@ -197,7 +197,10 @@ impl Pace {
                 self.cut(now, 0.7);
                 self.pause(now, pause);
             }
-            FailureClass::ServerError | FailureClass::Timeout | FailureClass::Connection => {
+            FailureClass::ServerError
+            | FailureClass::Timeout
+            | FailureClass::Connection
+            | FailureClass::Unreachable => {
                 self.failures_in_a_row += 1;
                 if self.failures_in_a_row >= AWAY_AFTER {
                     self.limit = 1.0;

@@ -40,6 +40,7 @@ fn scale(class: FailureClass) -> (Duration, Duration) {
         FailureClass::ServerError
         | FailureClass::Timeout
         | FailureClass::Connection
+        | FailureClass::Unreachable
         | FailureClass::QuotaExhausted
         | FailureClass::Unauthorized
         | FailureClass::Forbidden

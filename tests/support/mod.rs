@@ -18,17 +18,17 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// A folder of its own, in which commands are run as a person would.
-pub struct Folder {
+pub(crate) struct Folder {
     dir: tempfile::TempDir,
     env: Vec<(String, String)>,
 }
 
 /// What a command said and how it ended.
 #[derive(Debug)]
-pub struct Said {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
@@ -42,48 +42,48 @@ impl Said {
 
     /// Demands an exit code.
     #[track_caller]
-    pub fn ends(self, code: i32) -> Self {
+    pub(crate) fn ends(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
 
     /// Reads stdout as JSON.
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { dir: tempfile::tempdir().unwrap(), env: Vec::new() }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path().join(name)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
         std::fs::write(self.file(name), content).unwrap();
         self
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.file(name)).unwrap()
     }
 
     /// Sets a variable for the commands that follow.
-    pub fn env(&mut self, name: &str, value: &str) -> &mut Self {
+    pub(crate) fn env(&mut self, name: &str, value: &str) -> &mut Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Makes the command, with an environment in which nothing of the machine's own shows.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_overnight"));
         command
             .args(args)
@@ -99,18 +99,18 @@ impl Folder {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         Said::of(self.command(args).output().unwrap())
     }
 
     /// Runs a command that must do what it is asked.
     #[track_caller]
-    pub fn ok(&self, args: &[&str]) -> Said {
+    pub(crate) fn ok(&self, args: &[&str]) -> Said {
         self.run(args).ends(0)
     }
 
     /// Runs a command with something on stdin.
-    pub fn run_with_input(&self, args: &[&str], input: &[u8]) -> Said {
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Said {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         // A command that refuses early does not read on.
         let _ = child.stdin.take().unwrap().write_all(input);
@@ -118,17 +118,17 @@ impl Folder {
     }
 
     /// Starts a command and goes on.
-    pub fn start(&self, args: &[&str]) -> Child {
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command(args).spawn().unwrap()
     }
 
     /// Returns `status --json`.
-    pub fn status(&self) -> Value {
+    pub(crate) fn status(&self) -> Value {
         self.ok(&["status", "--json"]).json()
     }
 
     /// The files there are, by name.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -140,21 +140,21 @@ impl Folder {
 
 /// A request as it came over the socket.
 #[derive(Clone, Debug)]
-pub struct Request {
-    pub path: String,
-    pub headers: HashMap<String, String>,
-    pub body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) path: String,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
     /// How often this very body has come before.
-    pub seen: usize,
+    pub(crate) seen: usize,
 }
 
 impl Request {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// The text of the last message.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let body = self.json();
         let messages = body.get("messages").or_else(|| body.get("input")).unwrap();
         messages.as_array().unwrap().last().unwrap()["content"].as_str().unwrap().to_owned()
@@ -163,7 +163,7 @@ impl Request {
 
 /// What the scripted provider does with a request.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub(crate) enum Act {
     /// A whole reply: status, headers, body.
     Reply(u16, Vec<(String, String)>, Vec<u8>),
     /// Closes without a word.
@@ -175,12 +175,12 @@ pub enum Act {
 }
 
 impl Act {
-    pub fn json(status: u16, body: &Value) -> Self {
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self::Reply(status, Vec::new(), body.to_string().into_bytes())
     }
 
     #[must_use]
-    pub fn with(self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(self, name: &str, value: &str) -> Self {
         match self {
             Self::Reply(status, mut headers, body) => {
                 headers.push((name.to_owned(), value.to_owned()));
@@ -191,17 +191,17 @@ impl Act {
     }
 
     /// A chat completion that says `text`.
-    pub fn says(text: &str) -> Self {
+    pub(crate) fn says(text: &str) -> Self {
         Self::finishes(text, "stop")
     }
 
     /// A chat completion with a finish reason.
-    pub fn finishes(text: &str, finish_reason: &str) -> Self {
+    pub(crate) fn finishes(text: &str, finish_reason: &str) -> Self {
         Self::json(200, &completion(text, finish_reason)).with("x-request-id", "req_scripted")
     }
 
     /// An error in OpenAI's envelope.
-    pub fn error(status: u16, code: &str, message: &str) -> Self {
+    pub(crate) fn error(status: u16, code: &str, message: &str) -> Self {
         Self::json(
             status,
             &json!({"error": {"message": message, "type": "some_error", "param": null, "code": code}}),
@@ -209,7 +209,7 @@ impl Act {
     }
 }
 
-pub fn completion(text: &str, finish_reason: &str) -> Value {
+pub(crate) fn completion(text: &str, finish_reason: &str) -> Value {
     json!({
         "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "served-model",
         "choices": [{"index": 0, "finish_reason": finish_reason, "logprobs": null,
@@ -221,7 +221,7 @@ pub fn completion(text: &str, finish_reason: &str) -> Value {
 type Script = dyn Fn(&Request) -> Act + Send + Sync;
 
 /// A provider that does what its script says, on a port of its own.
-pub struct Provider {
+pub(crate) struct Provider {
     port: u16,
     log: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
@@ -229,7 +229,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    pub fn start(script: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let log: Arc<Mutex<Vec<Request>>> = Arc::default();
@@ -248,21 +248,21 @@ impl Provider {
         Self { port, log, stop, listening: Some(listening) }
     }
 
-    pub fn base_url(&self) -> String {
+    pub(crate) fn base_url(&self) -> String {
         format!("http://127.0.0.1:{}/v1", self.port)
     }
 
     /// All requests so far, in the order in which they came.
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.log.lock().unwrap().len()
     }
 
     /// Waits until so many requests have come; fails after a generous while.
-    pub fn wait_for(&self, requests: usize) {
+    pub(crate) fn wait_for(&self, requests: usize) {
         for _ in 0..6000 {
             if self.count() >= requests {
                 return;
@@ -341,13 +341,13 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
 }
 
 /// The built-in provider as a server, in a process of its own.
-pub struct Simulator {
+pub(crate) struct Simulator {
     child: Child,
     base_url: String,
 }
 
 impl Simulator {
-    pub fn start(folder: &Folder, args: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, args: &[&str]) -> Self {
         let all = [&["simulate", "--port", "0"], args].concat();
         let mut child = folder.command(&all).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -355,12 +355,12 @@ impl Simulator {
         Self { child, base_url: line.trim().to_owned() }
     }
 
-    pub fn base_url(&self) -> &str {
+    pub(crate) fn base_url(&self) -> &str {
         &self.base_url
     }
 
     /// Asks for its ledger.
-    pub fn ledger(&self) -> Value {
+    pub(crate) fn ledger(&self) -> Value {
         let host = self.base_url.trim_start_matches("http://").trim_end_matches("/v1");
         let mut stream = TcpStream::connect(host).unwrap();
         write!(stream, "GET /ledger HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
@@ -372,7 +372,7 @@ impl Simulator {
     }
 
     /// One of the ledger's totals.
-    pub fn total(&self, name: &str) -> u64 {
+    pub(crate) fn total(&self, name: &str) -> u64 {
         self.ledger()["totals"][name].as_u64().unwrap()
     }
 }
@@ -385,7 +385,7 @@ impl Drop for Simulator {
 }
 
 /// A table with so many rows, keyed by `id`.
-pub fn table(rows: usize) -> String {
+pub(crate) fn table(rows: usize) -> String {
     let mut text = String::from("id,review,note\n");
     for row in 1..=rows {
         text.push_str(&format!(
