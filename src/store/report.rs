@@ -191,7 +191,7 @@ impl Store {
                 State::Answered => counts.answered += found,
                 State::Truncated => counts.truncated += found,
                 State::Failed(class) => {
-                    *counts.failures.entry(class.as_str()).or_default() += found
+                    *counts.failures.entry(class.as_str()).or_default() += found;
                 }
             }
         }
