@@ -24,6 +24,7 @@ pub(crate) struct Out {
     voice: Voice,
 }
 
+#[expect(clippy::unused_self, reason = "one printer, so that nobody prints without it")]
 impl Out {
     pub(crate) fn new(voice: Voice) -> Self {
         Self { voice }

@@ -1,12 +1,411 @@
-//! `overnight simulate`.
+//! `overnight simulate`: the simulated provider as a server of its own, for other programs and for tests.
+//!
+//! Stdout gets one line, the base URL, once calls are taken, so that a script can read where it
+//! is (with `--port 0`, any free port). It ends on Ctrl-C or SIGTERM and never before; both are
+//! listened for before that line is written, so that whoever has read it can also end it in order.
 
-use super::Context;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::NonEmptyStringValueParser;
+use serde_json::json;
+
 use super::failure::{Exit, Failure};
+use super::out::Out;
+use super::{Context, shell_word, text};
+use crate::engine::Clock;
+use crate::simulate::{self, Fault, Faults, Settings, Totals};
 
-/// .
-#[derive(clap::Args)]
-pub(crate) struct Args {}
+/// Run the simulated provider as a server: OpenAI's wire format, made-up answers, faults to order.
+#[derive(clap::Args, Debug)]
+#[command(after_help = after_help())]
+pub(crate) struct Args {
+    /// The port on 127.0.0.1; 0 takes any that is free.
+    #[arg(long, value_name = "N", default_value_t = 8787)]
+    port: u16,
+    /// What answers, ids, jitter and faults are drawn from; the same seed gives the same answers.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// How long a reply takes.
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = text::parse_duration)]
+    latency: Duration,
+    /// How far the latency varies, as a share of itself: 0.25 is a quarter more or less.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
+    jitter: f64,
+    /// Requests per minute; above it calls are refused with 429, and replies carry `x-ratelimit-*`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rpm: Option<u32>,
+    /// Tokens per minute; above it calls are refused with 429, and replies carry `x-ratelimit-*`.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    tpm: Option<u32>,
+    /// The most tokens that a prompt and its completion may have together.
+    #[arg(
+        long,
+        value_name = "TOKENS",
+        default_value_t = 128_000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    context: u32,
+    /// A model that is served, may be given several times; without it every name is.
+    #[arg(long, value_name = "MODEL", value_parser = NonEmptyStringValueParser::new())]
+    model: Vec<String>,
+    /// The key that callers must send; without it any key will do, or none. No real one is needed here.
+    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
+    api_key: Option<String>,
+    /// What goes wrong, and when: FAULT=WHEN, separated by commas (see below).
+    #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
+    faults: Faults,
+    /// How long the fault `hang` keeps a connection before it is closed.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = text::parse_duration)]
+    hang: Duration,
+    /// How long the fault `slow` waits between the parts of a reply.
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = text::parse_duration)]
+    drip: Duration,
+    /// A file to which one line of JSON is appended for each charge, before it is answered.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+}
 
-pub(crate) fn run(_args: Args, _context: &Context) -> Result<Exit, Failure> {
-    Err(Failure::error("to be written"))
+pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    if let Some(path) = &args.ledger {
+        check_ledger(path)?;
+    }
+    let settings = settings(&args);
+    let cannot_start =
+        |error| Failure::error("cannot start the simulated provider").caused_by(&error);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(cannot_start)?.block_on(async {
+        let ended = EndSignals::listen().map_err(cannot_start)?;
+        let started = simulate::start(settings).await;
+        let simulator = started.map_err(|error| cannot_listen(args.port, &error))?;
+        announce(&simulator.base_url(), &args, context.out)?;
+        ended.wait().await;
+        context.out.say(&summary(&simulator.stop().await.totals));
+        Ok(Exit::Done)
+    })
+}
+
+fn settings(args: &Args) -> Settings {
+    Settings {
+        seed: args.seed,
+        port: args.port,
+        latency: args.latency,
+        latency_jitter: args.jitter,
+        rpm: args.rpm,
+        tpm: args.tpm,
+        context_tokens: args.context,
+        models: args.model.clone(),
+        api_key: args.api_key.clone(),
+        faults: args.faults.clone(),
+        hang: args.hang,
+        drip: args.drip,
+        ledger: args.ledger.clone(),
+        now: Clock::now,
+    }
+}
+
+/// Opens the ledger as the simulator will, for an error that names it and not the port.
+fn check_ledger(path: &Path) -> Result<(), Failure> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map(drop).map_err(|error| {
+        let what = format!("cannot append to the ledger {}", path.display());
+        Failure::error(what).caused_by(&error)
+    })
+}
+
+fn cannot_listen(port: u16, error: &io::Error) -> Failure {
+    let failure = match error.kind() {
+        ErrorKind::AddrInUse => {
+            Failure::error(format!("port {port} of 127.0.0.1 is in use by another program"))
+        }
+        _ => Failure::error(format!("cannot listen on port {port} of 127.0.0.1")).caused_by(error),
+    };
+    failure.hint("`overnight simulate --port 0` takes any port that is free")
+}
+
+/// Writes the base URL, then says what to do with it.
+fn announce(base_url: &str, args: &Args, out: Out) -> Result<(), Failure> {
+    if out.is_json() {
+        out.json_line(&json!({ "base_url": base_url }))?;
+    } else {
+        out.data(&format!("{base_url}\n"))?;
+    }
+    out.say("The simulated provider takes calls here: it makes its answers up and bills nobody. Ctrl-C ends it.");
+    if let Some(key) = &args.api_key {
+        out.hint(&format!("`export OPENAI_API_KEY={}` gives callers the key", shell_word(key)));
+    }
+    out.hint(&format!(
+        "`overnight init --base-url {base_url} --model {} --prompt PROMPT` makes a project that uses it",
+        shell_word(&model(args))
+    ));
+    let ledger = base_url.strip_suffix("/v1").unwrap_or(base_url);
+    out.hint(&format!("`curl {ledger}/ledger` shows what it has charged so far"));
+    Ok(())
+}
+
+/// Returns the name under which a project reaches it: `simulated/…` has a price and sends no key.
+fn model(args: &Args) -> String {
+    let provider = if args.api_key.is_some() { "openai" } else { "simulated" };
+    format!("{provider}/{}", args.model.first().map_or("small", String::as_str))
+}
+
+fn summary(totals: &Totals) -> String {
+    let mut lines = format!(
+        "{}: {} charged ({} and {}), {} answered",
+        text::count(totals.requests, "request"),
+        text::thousands(totals.charged_requests),
+        text::count(totals.input_tokens, "input token"),
+        text::count(totals.output_tokens, "output token"),
+        text::thousands(totals.answered_requests),
+    );
+    if totals.charged_again > 0 {
+        let again = text::count(totals.charged_again, "charge");
+        let _ = write!(lines, "\ncharged again after an answer: {again}");
+    }
+    for (what, counts) in
+        [("faults that struck", &totals.faults), ("errors replied", &totals.errors)]
+    {
+        if !counts.is_empty() {
+            let _ = write!(lines, "\n{what}: {}", listed(counts));
+        }
+    }
+    lines
+}
+
+fn listed(counts: &BTreeMap<&'static str, u64>) -> String {
+    let one = |(name, count): (&&str, &u64)| format!("{} {name}", text::thousands(*count));
+    counts.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share; write a number from 0 to 1, such as 0.25"))
+}
+
+/// What asks a program to end: Ctrl-C, SIGTERM.
+#[cfg(unix)]
+pub(super) struct EndSignals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl EndSignals {
+    /// Starts to listen, on the runtime that has been entered; from here on neither ends the
+    /// process by itself.
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits until one comes.
+    pub(super) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// What asks a program to end: Ctrl-C, the closing of its window.
+#[cfg(windows)]
+pub(super) struct EndSignals {
+    interrupt: tokio::signal::windows::CtrlC,
+    close: tokio::signal::windows::CtrlClose,
+}
+
+#[cfg(windows)]
+impl EndSignals {
+    /// Starts to listen, on the runtime that has been entered; from here on neither ends the
+    /// process by itself.
+    pub(super) fn listen() -> io::Result<Self> {
+        use tokio::signal::windows::{ctrl_c, ctrl_close};
+        Ok(Self { interrupt: ctrl_c()?, close: ctrl_close()? })
+    }
+
+    /// Waits until one comes.
+    pub(super) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.close.recv() => {}
+        }
+    }
+}
+
+fn after_help() -> String {
+    let mut help = String::from(EXAMPLES);
+    help.push_str("\nFaults (a reply of 200 is charged, and so is `lost`; nothing else is):\n");
+    for fault in Fault::ALL {
+        let _ = writeln!(help, "  {:<15} {}", fault.as_str(), says(fault));
+    }
+    help.truncate(help.trim_end().len());
+    help
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  overnight simulate
+  overnight simulate --port 0 --latency 300ms --jitter 0.5 --rpm 500
+  overnight simulate --faults 429=0.05,500=every:20,lost=first:1 --ledger charges.jsonl
+
+When a fault strikes:
+  429=0.05        this share of all requests
+  429=first:3     the first 3 requests
+  429=every:10    each 10th request
+  429=tries:2     the first 2 times that the same body comes
+  429=once        the same as tries:1
+";
+
+/// Says what a fault does, for `--help`.
+fn says(fault: Fault) -> &'static str {
+    match fault {
+        Fault::RateLimit => "429 rate_limit_exceeded, with a short retry-after-ms",
+        Fault::Quota => "429 insufficient_quota",
+        Fault::ServerError => "500 server_error",
+        Fault::Overloaded => "503 server_is_overloaded",
+        Fault::Unauthorized => "401 invalid_api_key",
+        Fault::Forbidden => "403, a country that is not served",
+        Fault::ModelNotFound => "404 model_not_found",
+        Fault::InvalidRequest => "400 invalid_value",
+        Fault::Context => "400 context_length_exceeded",
+        Fault::TooLarge => "413, the body is too large",
+        Fault::Reset => "the connection is reset before any byte of a reply",
+        Fault::Close => "the connection is closed in good order, without a reply",
+        Fault::Hang => "no reply comes until --hang has passed",
+        Fault::Slow => "the reply comes in small parts, --drip apart",
+        Fault::Cut => "the reply ends before the length that it announced",
+        Fault::BadJson => "a 200 whose JSON is broken off",
+        Fault::Html => "a gateway's 502, an HTML page",
+        Fault::Empty => "a 200 without a body",
+        Fault::Refusal => "the model declines to answer",
+        Fault::ContentFilter => "the answer is withheld by a filter",
+        Fault::Length => "the answer is cut by the token limit, once a conversation",
+        Fault::WrongType => "a 200 whose `choices` (or `output`) is a string",
+        Fault::WrongLabel => "an answer outside of the schema or the choices",
+        Fault::Lost => "the answer is made, then the connection is reset",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser, Debug)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn read(words: &[&str]) -> Result<Settings, String> {
+        let line = Line::try_parse_from([&["simulate"], words].concat());
+        line.map(|line| settings(&line.args)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn without_options_every_correct_call_is_answered_at_once() {
+        let read = read(&[]).unwrap();
+        let plain = Settings { port: 8787, ..Settings::new(Clock::now) };
+        assert_eq!(format!("{read:?}"), format!("{plain:?}"));
+    }
+
+    #[test]
+    fn every_setting_can_be_given() {
+        let words = "--port 0 --seed 7 --latency 300ms --jitter 0.5 --rpm 60 --tpm 9000 --context 4096 \
+                     --model a --model b/c --api-key sk-fake --faults 429=0.05,lost=once --hang 2s \
+                     --drip 5ms --ledger charges.jsonl";
+        let read = read(&words.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let expected = Settings {
+            seed: 7,
+            port: 0,
+            latency: Duration::from_millis(300),
+            latency_jitter: 0.5,
+            rpm: Some(60),
+            tpm: Some(9000),
+            context_tokens: 4096,
+            models: vec!["a".to_owned(), "b/c".to_owned()],
+            api_key: Some("sk-fake".to_owned()),
+            faults: "429=0.05,lost=once".parse().unwrap(),
+            hang: Duration::from_secs(2),
+            drip: Duration::from_millis(5),
+            ledger: Some("charges.jsonl".into()),
+            now: Clock::now,
+        };
+        assert_eq!(format!("{read:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_a_word_on_what_does() {
+        for (words, told) in [
+            (["--jitter", "2"], "from 0 to 1"),
+            (["--jitter", "NaN"], "from 0 to 1"),
+            (["--latency", "soon"], "write it as 30s"),
+            (["--faults", "teapot=1"], "there are 429, quota"),
+            (["--faults", "429"], "does not say when"),
+            (["--rpm", "0"], "is not in 1.."),
+            (["--context", "0"], "is not in 1.."),
+            (["--port", "70000"], "is not in 0..=65535"),
+            (["--api-key", ""], "value is required"),
+            (["--model", ""], "value is required"),
+        ] {
+            let error = read(&words).unwrap_err();
+            assert!(error.contains(told), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_has_every_fault_and_examples_that_can_be_typed() {
+        let help = after_help();
+        for fault in Fault::ALL {
+            let line = format!("  {:<15} {}", fault.as_str(), says(fault));
+            assert!(help.lines().any(|other| other == line), "{fault}");
+            assert!(line.len() < 80, "{line}");
+        }
+        let examples =
+            EXAMPLES.lines().filter_map(|line| line.strip_prefix("  overnight simulate"));
+        for example in examples {
+            read(&example.split_whitespace().collect::<Vec<_>>()).unwrap();
+        }
+        for when in EXAMPLES.lines().filter_map(|line| line.strip_prefix("  429=")) {
+            let faults = format!("429={}", when.split_whitespace().next().unwrap());
+            assert!(faults.parse::<Faults>().is_ok(), "{faults}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = check_ledger(folder.path()).unwrap_err().words().unwrap();
+        assert!(words.contains(&format!("ledger {}", folder.path().display())), "{words}");
+        assert!(check_ledger(&folder.path().join("charges.jsonl")).is_ok());
+    }
+
+    #[test]
+    fn the_summary_counts_charges_faults_and_errors() {
+        let totals = Totals {
+            requests: 1200,
+            charged_requests: 1001,
+            answered_requests: 1000,
+            charged_again: 1,
+            input_tokens: 54_321,
+            output_tokens: 1,
+            faults: BTreeMap::from([("lost", 1), ("429", 199)]),
+            errors: BTreeMap::from([("rate_limit_exceeded", 199)]),
+            ..Totals::default()
+        };
+        let expected = "1,200 requests: 1,001 charged (54,321 input tokens and 1 output token), 1,000 answered\n\
+                        charged again after an answer: 1 charge\n\
+                        faults that struck: 199 429, 1 lost\n\
+                        errors replied: 199 rate_limit_exceeded";
+        assert_eq!(summary(&totals), expected);
+        assert_eq!(summary(&Totals::default()).lines().count(), 1);
+    }
 }

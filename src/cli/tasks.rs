@@ -1,1 +1,79 @@
-//! To be written.
+//! Prompts on record, made ready to render, send, read and check.
+
+use super::Context;
+use super::failure::Failure;
+use super::server::{self, Place};
+use crate::domain::{AnswerFormat, PromptSpec, Structured};
+use crate::engine::{Task, TaskParts};
+use crate::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
+use crate::machine::prices::PriceTable;
+use crate::machine::render::Template;
+use crate::machine::request::{InDoubtPolicy, Policy};
+use crate::provider::{Encoder, WireAnswer};
+use crate::store::{ProjectFacts, PromptRecord};
+
+/// Returns the policy under which a prompt's requests are due.
+pub(crate) fn policy(project: &ProjectFacts, spec: &PromptSpec, in_doubt: InDoubtPolicy) -> Policy {
+    Policy { max_attempts: project.max_attempts, max_tokens_limit: spec.max_tokens_limit, in_doubt }
+}
+
+/// Makes the parts of a prompt on record.
+pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, Failure> {
+    let spec = &prompt.spec;
+    let wrong = |error: &dyn std::error::Error| {
+        Failure::error(format!("prompt {} version {} cannot be used", prompt.name, prompt.version))
+            .caused_by(error)
+            .hint(format!(
+                "`overnight prompt add FILE --name {}` makes the next version",
+                prompt.name
+            ))
+    };
+    Ok(TaskParts {
+        price: PriceTable::bundled().lookup(&spec.model),
+        template: Template::compile(spec).map_err(|error| wrong(&error))?,
+        encoder: encoder(spec),
+        check: AnswerCheck::compile(&spec.answer).map_err(|error| wrong(&error))?,
+        policy,
+    })
+}
+
+/// Makes the writer of a prompt's bodies.
+pub(crate) fn encoder(spec: &PromptSpec) -> Encoder {
+    let answer = match (&spec.answer, spec.structured) {
+        (AnswerFormat::Text, _) => None,
+        (format, Structured::Schema) => wire_schema(format).map(|schema| {
+            let strict = strict_ready(&schema);
+            WireAnswer::Schema { schema, strict }
+        }),
+        (format, Structured::Words) => words(format).map(WireAnswer::Words),
+    };
+    Encoder::new(spec, answer.unwrap_or(WireAnswer::Free))
+}
+
+/// Returns where a prompt's requests go.
+pub(crate) fn place_of(
+    prompt: &PromptRecord,
+    given: Option<&str>,
+    context: &Context,
+) -> Result<Place, Failure> {
+    server::place(server::provider(&prompt.spec.model)?, given, &context.settings)
+}
+
+/// Makes the task of a prompt, at its place; `embedded` is the base URL of the simulator in this process.
+pub(crate) fn task(
+    prompt: PromptRecord,
+    (place, embedded): (&Place, Option<&str>),
+    policy: Policy,
+    context: &Context,
+) -> Result<Task, Failure> {
+    let provider = server::provider(&prompt.spec.model)?;
+    let (base_url, is_own) = match place {
+        Place::Own(url) => (url.as_str(), true),
+        Place::Custom(url) => (url.as_str(), false),
+        Place::Embedded => (embedded.unwrap_or_default(), false),
+    };
+    let to = (base_url, prompt.spec.endpoint);
+    let server = server::server(provider, to, is_own, &context.settings)?;
+    let parts = parts(&prompt, policy)?;
+    Ok(Task::new(prompt, server, parts))
+}

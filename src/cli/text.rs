@@ -87,6 +87,6 @@ mod tests {
         assert!(parse_duration("soon").is_err());
         assert!(parse_duration("-3s").is_err());
         assert_eq!(duration(Duration::from_millis(12)), "12 ms");
-        assert_eq!(duration(Duration::from_secs(7500)), "2 h 5 min");
+        assert_eq!(duration(Duration::from_mins(125)), "2 h 5 min");
     }
 }

@@ -276,7 +276,7 @@ impl Dispatcher {
         match (receipt, pending) {
             (Receipt::Promised(_, promised), Pending::Promise(job)) => self.promised(promised, job),
             (Receipt::Settled(_, state), Pending::Settle(settling)) => {
-                self.settled(*settling, state)
+                self.settled(*settling, state);
             }
             (Receipt::Settled(_, state), Pending::Share(job)) => self.shared(&job, state),
             (Receipt::NotRendered(..), Pending::NotRendered { position, task, error }) => {
@@ -319,7 +319,7 @@ impl Dispatcher {
                 self.outfit.lanes[lane].pace.withdraw();
                 job.request = Some(request);
                 if self.leaders.contains(&twin) {
-                    self.followers.wait_for(twin, job);
+                    self.followers.wait_for(twin, *job);
                 } else {
                     // Nobody here will settle it, so there is nothing to wait for.
                     job.reuse = false;
@@ -516,7 +516,7 @@ impl Dispatcher {
             State::Pending | State::InFlight | State::InBatch | State::InDoubt => {}
         }
         self.leaders.remove(&request);
-        let waited = self.followers.of(request).into_iter();
+        let waited = self.followers.of(request).into_iter().map(Box::new);
         if self.stopped.is_some() {
             return;
         }

@@ -116,7 +116,7 @@ impl Feeder {
         runtime: &Handle,
     ) -> Result<(), Halt> {
         let task = &self.tasks[index];
-        let Some(max_tokens) = due_with(task, &request) else { return Ok(()) };
+        let Due::Yes { max_tokens } = is_due(task, &request) else { return Ok(()) };
         let take = |left: u64| left.checked_sub(1);
         if self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
             return Err(Halt::Enough);
@@ -167,21 +167,14 @@ impl Feeder {
     }
 }
 
-/// Returns the token limit to send with, if the request is due.
-fn due_with(task: &Task, request: &DueRequest) -> Option<Option<u32>> {
-    let Some(existing) = &request.existing else { return Some(task.prompt.spec.max_tokens) };
+/// Says whether a request is due, and with which token limit.
+fn is_due(task: &Task, request: &DueRequest) -> Due {
+    let first = task.prompt.spec.max_tokens;
+    let Some(existing) = &request.existing else { return Due::Yes { max_tokens: first } };
     let facts = Facts {
         state: existing.state,
         attempts_used: existing.attempts_used,
-        max_tokens: existing.max_tokens.or(task.prompt.spec.max_tokens),
+        max_tokens: existing.max_tokens.or(first),
     };
-    match due(facts, task.policy) {
-        Due::Yes { max_tokens } => Some(max_tokens),
-        Due::Answered
-        | Due::UnderWay
-        | Due::Held
-        | Due::Final(_)
-        | Due::Exhausted(_)
-        | Due::AtTokenLimit => None,
-    }
+    due(facts, task.policy)
 }

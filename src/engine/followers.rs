@@ -8,7 +8,7 @@ use crate::domain::{FailureClass, RequestId, State};
 /// Who waits for whom.
 #[derive(Default)]
 pub(super) struct Followers {
-    waiting: HashMap<RequestId, Vec<Box<Job>>>,
+    waiting: HashMap<RequestId, Vec<Job>>,
     count: usize,
 }
 
@@ -22,12 +22,12 @@ pub(super) enum Then {
 }
 
 impl Followers {
-    pub(super) fn wait_for(&mut self, leader: RequestId, job: Box<Job>) {
+    pub(super) fn wait_for(&mut self, leader: RequestId, job: Job) {
         self.waiting.entry(leader).or_default().push(job);
         self.count += 1;
     }
 
-    pub(super) fn of(&mut self, leader: RequestId) -> Vec<Box<Job>> {
+    pub(super) fn of(&mut self, leader: RequestId) -> Vec<Job> {
         let waited = self.waiting.remove(&leader).unwrap_or_default();
         self.count -= waited.len();
         waited

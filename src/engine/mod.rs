@@ -24,5 +24,5 @@ mod worker;
 pub use clock::Clock;
 pub use run::{Control, EngineError, RunPlan, run};
 pub use secret::Secret;
-pub use task::{Server, Task};
+pub use task::{Server, Task, TaskParts};
 pub use transport::{Proxies, Transport};

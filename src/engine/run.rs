@@ -184,20 +184,19 @@ fn prepare_codecs(store: &mut Store, tasks: &[Task]) -> Result<(), EngineError> 
         if let Some(codec) = store.codec(prompt, "reply")? {
             let _ = task.reply_codec.set(codec);
         }
-        let codec = match store.codec(prompt, "body")? {
-            Some(codec) => codec,
-            None => {
-                let first = store.unasked_rows(prompt, RowId(0), 1)?;
-                let first = match first.is_empty() {
-                    false => first,
-                    true => store.open_requests(prompt, RequestId(0), 1)?,
-                };
-                let messages = first.first().and_then(|due| task.template.render(&due.cells).ok());
-                let Some(messages) = messages else { continue };
-                let (_, body, _) = encode(task, &messages, task.prompt.spec.max_tokens)?;
-                let bytes = Codec::dictionary_of(&body);
-                Codec::with(store.add_dictionary(prompt, "body", bytes)?, bytes)
-            }
+        let codec = if let Some(codec) = store.codec(prompt, "body")? {
+            codec
+        } else {
+            let first = store.unasked_rows(prompt, RowId(0), 1)?;
+            let first = match first.is_empty() {
+                false => first,
+                true => store.open_requests(prompt, RequestId(0), 1)?,
+            };
+            let messages = first.first().and_then(|due| task.template.render(&due.cells).ok());
+            let Some(messages) = messages else { continue };
+            let (_, body, _) = encode(task, &messages, task.prompt.spec.max_tokens)?;
+            let bytes = Codec::dictionary_of(&body);
+            Codec::with(store.add_dictionary(prompt, "body", bytes)?, bytes)
         };
         let _ = task.body_codec.set(codec);
     }

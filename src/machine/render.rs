@@ -213,7 +213,7 @@ fn columns(engine: &Environment<'_>, scan: &Scan) -> BTreeSet<String> {
     let mut names: BTreeSet<String> = engine
         .templates()
         .flat_map(|(_, template)| template.undeclared_variables(false))
-        .filter(|name| !functions.contains(name.as_str()))
+        .filter(|name| !functions.contains(name.as_str()) && !scan.assigned.contains(name))
         .collect();
     if names.remove(ROW) {
         names.extend(scan.row_columns.iter().cloned());

@@ -13,7 +13,7 @@ use super::headers::WindowText;
 use crate::domain::UnixMs;
 
 /// The longest wait that is taken from a reply; a longer one is cut to this.
-const MAX_WAIT: Duration = Duration::from_secs(3_600);
+const MAX_WAIT: Duration = Duration::from_hours(1);
 
 /// What a reply's headers say about pace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -37,23 +37,20 @@ pub(super) fn complete(
 }
 
 fn answer(ask: &Ask<'_>, language: Language, fault: Option<Fault>, rng: &mut Rng) -> Answer {
-    match fault {
-        Some(Fault::Refusal) => {
-            let text = language.refusal().to_owned();
-            let tokens = tokens::count(&text);
-            Answer { said: Said::Refusal(text), finish: Finish::Stop, tokens }
-        }
-        Some(Fault::ContentFilter) => {
-            Answer { said: Said::Text(String::new()), finish: Finish::Filter, tokens: 0 }
-        }
-        Some(Fault::WrongLabel) => limited(ask, wrong_text(ask, language, rng), None),
-        Some(Fault::Length) => {
-            let text = text(ask, language, rng);
-            // Always short of the end, and of the limit too if that is shorter still.
-            let cut_to = tokens::count(&text) / 2;
-            limited(ask, text, Some(cut_to))
-        }
-        Some(_) | None => limited(ask, text(ask, language, rng), None),
+    let is = |ordered| fault == Some(ordered);
+    if is(Fault::Refusal) {
+        let text = language.refusal().to_owned();
+        let tokens = tokens::count(&text);
+        Answer { said: Said::Refusal(text), finish: Finish::Stop, tokens }
+    } else if is(Fault::ContentFilter) {
+        Answer { said: Said::Text(String::new()), finish: Finish::Filter, tokens: 0 }
+    } else if is(Fault::WrongLabel) {
+        limited(ask, wrong_text(ask, language, rng), None)
+    } else {
+        let text = text(ask, language, rng);
+        // Short of the end, and of the limit too if that comes sooner.
+        let cut_to = is(Fault::Length).then(|| tokens::count(&text) / 2);
+        limited(ask, text, cut_to)
     }
 }
 
@@ -64,13 +61,11 @@ fn limited(ask: &Ask<'_>, mut text: String, cut_to: Option<u64>) -> Answer {
         text.truncate(at);
     }
     let most = ask.limit.into_iter().chain(cut_to).min();
-    match most.and_then(|most| Some((most, tokens::cut(&text, most)?))) {
-        Some((tokens, text)) => Answer { said: Said::Text(text), finish: Finish::Length, tokens },
-        None => {
-            let tokens = tokens::count(&text);
-            Answer { said: Said::Text(text), finish: Finish::Stop, tokens }
-        }
+    if let Some((tokens, text)) = most.and_then(|most| Some((most, tokens::cut(&text, most)?))) {
+        return Answer { said: Said::Text(text), finish: Finish::Length, tokens };
     }
+    let tokens = tokens::count(&text);
+    Answer { said: Said::Text(text), finish: Finish::Stop, tokens }
 }
 
 fn text(ask: &Ask<'_>, language: Language, rng: &mut Rng) -> String {

@@ -13,7 +13,7 @@ use fastrand::Rng;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -40,6 +40,15 @@ struct Call {
     body: [u8; 32],
     /// How often these bytes came before.
     same_before: u64,
+}
+
+/// A completion, and all that led to it.
+struct Made<'a> {
+    call: &'a Call,
+    ask: &'a Ask<'a>,
+    parsed: &'a Value,
+    fault: Option<Fault>,
+    completion: Completion,
 }
 
 /// What a draw is for; each use has its own stream of numbers.
@@ -81,13 +90,18 @@ pub(super) async fn complete(
     }
     let rng = call.rng(state.settings.seed, Purpose::Answer);
     let completion = answer::complete(&ask, input_tokens, fault, rng);
-    charge(state, &call, (&ask, fault), &completion)?;
-    let reply = write(state, &call, (&ask, &parsed), &completion);
+    let made = Made { call: &call, ask: &ask, parsed: &parsed, fault, completion };
+    made.charge(state)?;
+    let value = made.write(state);
     tokio::time::sleep(latency(state, &call)).await;
-    deliver(state, fate, &call, (reply, fault, &completion))
+    made.deliver(state, fate, value)
 }
 
 async fn receive(state: &State, endpoint: Endpoint, body: Incoming) -> Result<Call, Stop> {
+    // An announced length is believed at once, so that the caller need not send it all in vain.
+    if body.size_hint().lower() > BODY_BYTES as u64 {
+        return Err(too_large().into());
+    }
     let collected = Limited::new(body, BODY_BYTES).collect().await;
     let bytes = collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
@@ -218,23 +232,19 @@ async fn strike(
         }
         return Err(problem.into());
     }
-    match fault {
-        Fault::Reset => {
-            fate.reset();
-            Err(Stop::Gone)
-        }
-        Fault::Close => Err(Stop::Gone),
-        Fault::Hang => {
-            tokio::time::sleep(state.settings.hang).await;
-            Err(Stop::Gone)
-        }
-        Fault::Html => {
-            let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
-                        <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
-            Ok(Some(Reply::typed(StatusCode::BAD_GATEWAY, "text/html", page)))
-        }
-        _ => Ok(None),
+    if fault == Fault::Hang {
+        tokio::time::sleep(state.settings.hang).await;
+    } else if fault == Fault::Reset {
+        fate.reset();
+    } else if fault == Fault::Html {
+        tokio::time::sleep(latency(state, call)).await;
+        let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
+                    <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
+        return Ok(Some(Reply::typed(StatusCode::BAD_GATEWAY, "text/html", page)));
+    } else if fault.is_charged() {
+        return Ok(None);
     }
+    Err(Stop::Gone)
 }
 
 /// Returns the error that a fault replies with, if it replies with one.
@@ -313,69 +323,62 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, code, "The request body is too large.")
 }
 
-fn charge(
-    state: &State,
-    call: &Call,
-    (ask, fault): (&Ask<'_>, Option<Fault>),
-    completion: &Completion,
-) -> Result<(), Problem> {
-    let charge = Charge {
-        at_ms: (state.settings.now)().0,
-        endpoint: call.endpoint,
-        model: ask.model,
-        usage: completion.usage,
-        fault,
-    };
-    state.ledger.charge(call.body, &charge).map_err(|error| {
-        let told = format!("the simulator cannot write its ledger: {error}");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("server_error"), told)
-    })
-}
-
-fn write(
-    state: &State,
-    call: &Call,
-    (ask, parsed): (&Ask<'_>, &Value),
-    completion: &Completion,
-) -> Value {
-    let id = call.rng(state.settings.seed, Purpose::Id(call.same_before)).u128(..);
-    let stamp = Stamp { id: format!("{id:032x}"), created: (state.settings.now)().0 / 1000 };
-    match call.endpoint {
-        Endpoint::ChatCompletions => chat::write(ask, completion, &stamp),
-        Endpoint::Responses => responses::write(parsed, completion, &stamp),
-    }
-}
-
-/// Sends a reply that was paid for, with what was ordered to happen to it on the way.
-fn deliver(
-    state: &State,
-    fate: &Fate,
-    call: &Call,
-    (mut value, fault, completion): (Value, Option<Fault>, &Completion),
-) -> Result<Reply, Stop> {
-    if fault == Some(Fault::Lost) {
-        fate.reset();
-        return Err(Stop::Gone);
-    }
-    if fault == Some(Fault::WrongType) {
-        let field = match call.endpoint {
-            Endpoint::ChatCompletions => "choices",
-            Endpoint::Responses => "output",
+impl Made<'_> {
+    fn charge(&self, state: &State) -> Result<(), Problem> {
+        let charge = Charge {
+            at_ms: (state.settings.now)().0,
+            endpoint: self.call.endpoint,
+            model: self.ask.model,
+            usage: self.completion.usage,
+            fault: self.fault,
         };
-        value[field] = json!("none");
+        state.ledger.charge(self.call.body, &charge).map_err(|error| {
+            let told = format!("the simulator cannot write its ledger: {error}");
+            let code = "server_error";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, code, Some(code), told)
+        })
     }
-    let mut reply = Reply::json(StatusCode::OK, &value);
-    match fault {
-        Some(Fault::Slow) => reply.pace = Pace::Drip(state.settings.drip),
-        Some(Fault::Cut) => reply.pace = Pace::Cut,
-        Some(Fault::BadJson) => reply.body = reply.body.slice(..reply.body.len() / 2),
-        Some(Fault::Empty) => reply.body = Bytes::new(),
-        _ => {}
+
+    fn write(&self, state: &State) -> Value {
+        let mut rng = self.call.rng(state.settings.seed, Purpose::Id(self.call.same_before));
+        let created = (state.settings.now)().0 / 1000;
+        let stamp = Stamp { id: format!("{:032x}", rng.u128(..)), created };
+        match self.call.endpoint {
+            Endpoint::ChatCompletions => chat::write(self.ask, &self.completion, &stamp),
+            Endpoint::Responses => responses::write(self.parsed, &self.completion, &stamp),
+        }
     }
-    if matches!(fault, None | Some(Fault::Slow)) && completion.answers.iter().all(is_usable) {
-        state.ledger.answer(call.body);
+
+    /// Sends a reply that was charged, with what was ordered to happen to it on the way.
+    fn deliver(&self, state: &State, fate: &Fate, mut value: Value) -> Result<Reply, Stop> {
+        let is = |fault| self.fault == Some(fault);
+        if is(Fault::Lost) {
+            fate.reset();
+            return Err(Stop::Gone);
+        }
+        if is(Fault::WrongType) {
+            let field = match self.call.endpoint {
+                Endpoint::ChatCompletions => "choices",
+                Endpoint::Responses => "output",
+            };
+            value[field] = json!("none");
+        }
+        let mut reply = Reply::json(StatusCode::OK, &value);
+        if is(Fault::Slow) {
+            reply.pace = Pace::Drip(state.settings.drip);
+        } else if is(Fault::Cut) {
+            reply.pace = Pace::Cut;
+        } else if is(Fault::BadJson) {
+            reply.body = reply.body.slice(..reply.body.len() / 2);
+        } else if is(Fault::Empty) {
+            reply.body = Bytes::new();
+        }
+        let unspoilt = self.fault.is_none() || is(Fault::Slow);
+        if unspoilt && self.completion.answers.iter().all(is_usable) {
+            state.ledger.answer(self.call.body);
+        }
+        Ok(reply)
     }
-    Ok(reply)
 }
 
 fn is_usable(answer: &Answer) -> bool {

@@ -118,6 +118,36 @@ impl Fault {
         }
     }
 
+    /// Says whether a completion is made, and charged, when it strikes.
+    pub fn is_charged(self) -> bool {
+        match self {
+            Self::Slow
+            | Self::Cut
+            | Self::BadJson
+            | Self::Empty
+            | Self::Refusal
+            | Self::ContentFilter
+            | Self::Length
+            | Self::WrongType
+            | Self::WrongLabel
+            | Self::Lost => true,
+            Self::RateLimit
+            | Self::Quota
+            | Self::ServerError
+            | Self::Overloaded
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::ModelNotFound
+            | Self::InvalidRequest
+            | Self::Context
+            | Self::TooLarge
+            | Self::Reset
+            | Self::Close
+            | Self::Hang
+            | Self::Html => false,
+        }
+    }
+
     /// Returns the fault that `word` names.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|fault| fault.as_str() == word)
@@ -352,12 +382,13 @@ mod tests {
         let message = |text: &str| text.parse::<Faults>().unwrap_err().to_string();
         assert!(message("429").starts_with("`429` does not say when: write `429=0.01`"));
         assert!(message("teapot=1").contains("no fault `teapot`; there are 429, quota, 500"));
-        for when in ["2", "-0.1", "NaN", "inf", "", "first:0", "every:x", "often", "first", "0,5"] {
+        for when in ["2", "-0.1", "NaN", "inf", "", "first:0", "every:x", "often", "first"] {
             assert!(
                 message(&format!("500={when}")).contains("does not say when `500` strikes"),
                 "{when}"
             );
         }
+        assert!(message("500=0,5").starts_with("`5` does not say when"));
         assert!(message("429=0.6,500=0.6").contains("add up to 1.2"));
         assert!("429=0.1,500=0.2,503=0.7".parse::<Faults>().is_ok());
     }

@@ -34,7 +34,7 @@ struct Fitter<'a> {
     spent: u32,
 }
 
-impl Fitter<'_> {
+impl<'a> Fitter<'a> {
     fn value(&mut self, schema: &Value, depth: u32) -> Value {
         self.spent += 1;
         if depth > LAST_DEPTH || self.spent > LAST_VALUE {
@@ -43,32 +43,24 @@ impl Fitter<'_> {
         let Value::Object(schema) = schema else {
             return Value::String(self.language.words(self.rng));
         };
+        let array = |keyword: &str| schema.get(keyword).and_then(Value::as_array);
         if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
-            return match self.root.pointer(target.strip_prefix('#').unwrap_or(target)) {
-                Some(target) => self.value(&target.clone(), depth + 1),
-                None => Value::Null,
-            };
-        }
-        if let Some(constant) = schema.get("const") {
-            return constant.clone();
-        }
-        if let Some(Value::Array(values)) = schema.get("enum") {
-            return self.one_of_enum(values, schema.get("type"));
-        }
-        if let Some(Value::Array(parts)) = schema.get("allOf") {
-            let rest = without(schema, &["allOf"]);
+            self.resolve(target).map_or(Value::Null, |target| self.value(target, depth + 1))
+        } else if let Some(constant) = schema.get("const") {
+            constant.clone()
+        } else if let Some(values) = array("enum") {
+            self.one_of_enum(values, schema.get("type"))
+        } else if let Some(parts) = array("allOf") {
+            let rest = without(schema, "allOf");
             let merged = parts.iter().fold(rest, |merged, part| self.merge(merged, part));
-            return self.value(&Value::Object(merged), depth + 1);
+            self.value(&Value::Object(merged), depth + 1)
+        } else if let Some(branches) = array("anyOf") {
+            self.one_of_branches(branches, without(schema, "anyOf"), depth)
+        } else if let Some(branches) = array("oneOf") {
+            self.one_of_branches(branches, without(schema, "oneOf"), depth)
+        } else {
+            self.typed(schema, depth)
         }
-        for keyword in ["anyOf", "oneOf"] {
-            if let Some(Value::Array(branches)) = schema.get(keyword) {
-                let branch = self.branch(branches, depth);
-                let rest = without(schema, &[keyword]);
-                let merged = branch.map_or(rest.clone(), |branch| self.merge(rest, branch));
-                return self.value(&Value::Object(merged), depth + 1);
-            }
-        }
-        self.typed(schema, depth)
     }
 
     fn is_lean(&self, depth: u32) -> bool {
@@ -77,29 +69,41 @@ impl Fitter<'_> {
 
     fn one_of_enum(&mut self, values: &[Value], of_type: Option<&Value>) -> Value {
         let fitting: Vec<_> =
-            values.iter().filter(|value| of_type.is_none_or(|named| is_of(value, named))).collect();
+            values.iter().filter(|value| of_type.is_none_or(|types| is_of(value, types))).collect();
         self.rng.choice(fitting).cloned().unwrap_or(Value::Null)
     }
 
-    fn branch<'b>(&mut self, branches: &'b [Value], depth: u32) -> Option<&'b Value> {
-        if self.is_lean(depth) {
+    fn one_of_branches(
+        &mut self,
+        branches: &[Value],
+        rest: Map<String, Value>,
+        depth: u32,
+    ) -> Value {
+        let branch = if self.is_lean(depth) {
             branches.iter().min_by_key(|branch| weight(branch))
         } else {
             self.rng.choice(branches)
-        }
+        };
+        let merged = match branch {
+            Some(branch) => self.merge(rest, branch),
+            None => rest,
+        };
+        self.value(&Value::Object(merged), depth + 1)
+    }
+
+    fn resolve(&self, target: &str) -> Option<&'a Value> {
+        self.root.pointer(target.strip_prefix('#')?)
     }
 
     /// Joins two schemas that must both hold, as far as structured outputs ever need it.
     fn merge(&self, mut into: Map<String, Value>, part: &Value) -> Map<String, Value> {
-        let target = part.get("$ref").and_then(Value::as_str);
-        let target = target.and_then(|target| self.root.pointer(target.strip_prefix('#')?));
-        if into
-            .keys()
-            .all(|key| matches!(key.as_str(), "description" | "title" | "default" | "$defs"))
-        {
+        const NOTES: [&str; 4] = ["description", "title", "default", "$defs"];
+        if into.keys().all(|key| NOTES.contains(&key.as_str())) {
             // Nothing to join: a reference stays one, so that its nesting is counted.
             return part.as_object().cloned().unwrap_or_default();
         }
+        let target = part.get("$ref").and_then(Value::as_str);
+        let target = target.and_then(|target| self.resolve(target));
         let Some(part) = target.unwrap_or(part).as_object() else { return into };
         for (key, value) in part {
             match (into.get_mut(key), value) {
@@ -216,7 +220,7 @@ impl Fitter<'_> {
     }
 
     fn format(&mut self, format: &str) -> Option<String> {
-        let rng = &mut self.rng;
+        let rng = &mut *self.rng;
         let date = format!("20{:02}-{:02}-{:02}", rng.u8(0..40), rng.u8(1..13), rng.u8(1..29));
         let time = format!("{:02}:{:02}:{:02}Z", rng.u8(0..24), rng.u8(0..60), rng.u8(0..60));
         Some(match format {
@@ -229,11 +233,7 @@ impl Fitter<'_> {
             "uri" => format!("https://example.org/{}", rng.u16(..)),
             "ipv4" => format!("192.0.2.{}", rng.u8(..)),
             "ipv6" => format!("2001:db8::{:x}", rng.u16(..)),
-            "uuid" => {
-                let (a, b, c) = (rng.u32(..), rng.u16(..), rng.u16(0..0x1000));
-                let (d, e) = (rng.u16(0x8000..0xc000), rng.u64(0..1 << 48));
-                format!("{a:08x}-{b:04x}-4{c:03x}-{d:04x}-{e:012x}")
-            }
+            "uuid" => uuid(rng),
             _ => return None,
         })
     }
@@ -266,6 +266,13 @@ impl Fitter<'_> {
         };
         Number::from_f64(drawn).map_or(Value::Null, Value::Number)
     }
+}
+
+fn uuid(rng: &mut Rng) -> String {
+    // Version 4, variant 1.
+    let bits = (rng.u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[derive(Clone, Copy)]
@@ -310,9 +317,12 @@ fn strings(list: Option<&Value>) -> Vec<&str> {
     list.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-fn without(schema: &Map<String, Value>, keys: &[&str]) -> Map<String, Value> {
-    let kept = schema.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
-    kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+fn without(schema: &Map<String, Value>, keyword: &str) -> Map<String, Value> {
+    schema
+        .iter()
+        .filter(|(key, _)| *key != keyword)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 fn implied_type(schema: &Map<String, Value>) -> &'static str {
@@ -325,7 +335,7 @@ fn implied_type(schema: &Map<String, Value>) -> &'static str {
     SIGNS.iter().find(|(_, keys)| has(keys)).map_or("string", |(name, _)| name)
 }
 
-fn is_of(value: &Value, named: &Value) -> bool {
+fn is_of(value: &Value, types: &Value) -> bool {
     let is = |name: &str| match value {
         Value::Null => name == "null",
         Value::Bool(_) => name == "boolean",
@@ -337,7 +347,7 @@ fn is_of(value: &Value, named: &Value) -> bool {
         Value::Array(_) => name == "array",
         Value::Object(_) => name == "object",
     };
-    match named {
+    match types {
         Value::String(name) => is(name),
         Value::Array(names) => names.iter().filter_map(Value::as_str).any(is),
         _ => true,

@@ -139,11 +139,13 @@ impl Simulator {
         self.state.ledger.snapshot()
     }
 
-    /// Stops listening, lets replies under way go out for a moment, and closes what is left.
-    pub async fn stop(mut self) {
+    /// Stops listening, lets replies under way go out for a moment, closes what is left, and
+    /// returns the ledger to which nothing more can be added.
+    pub async fn stop(mut self) -> Ledger {
         self.stop.send_replace(true);
         // Only an abort could make this fail, and then there is nothing left to stop.
         let _ended = (&mut self.listening).await;
+        self.ledger()
     }
 }
 

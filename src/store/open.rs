@@ -100,16 +100,12 @@ impl Store {
             conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
             Ok(conn)
         });
-        let conn = match attempt {
-            Ok(conn) => conn,
-            Err(_) => {
-                let uri = immutable_uri(path);
-                connect(
-                    Path::new(&uri),
-                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
-                )
+        let conn = if let Ok(conn) = attempt {
+            conn
+        } else {
+            let uri = immutable_uri(path);
+            connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
                 .map_err(sql)?
-            }
         };
         must_be_ours(&conn, path)?;
         Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })

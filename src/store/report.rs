@@ -250,3 +250,21 @@ impl Store {
             .map_err(|error| self.named(error))
     }
 }
+
+impl Store {
+    /// Returns the average output tokens of a prompt's answers, over its newest thousand; `None` where there is none.
+    pub fn average_output_tokens(
+        &self,
+        prompt: crate::domain::PromptId,
+    ) -> Result<Option<u64>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT CAST(round(avg(output_tokens)) AS INTEGER) AS average
+                 FROM (SELECT output_tokens FROM request
+                       WHERE prompt_id = ?1 AND state = 'answered' AND output_tokens > 0
+                       ORDER BY id DESC LIMIT 1000)",
+            )
+            .and_then(|mut query| query.query_row([prompt.0], |row| row.get("average")))
+            .map_err(|error| self.named(error))
+    }
+}

@@ -27,6 +27,13 @@ fn text_is_accepted_unchanged_unless_blank() {
 }
 
 #[test]
+fn one_check_serves_all_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&choices(&["a", "b"]));
+    shared(&schema(json!({"type": "object"})));
+}
+
+#[test]
 fn a_label_is_found_in_whatever_it_is_wrapped() {
     let check = choices(&["positive", "negative", "Not sure."]);
     for reply in [

@@ -15,6 +15,8 @@ pub(super) struct Scan {
     pub(super) row_columns: BTreeSet<String>,
     /// Names asked for with `is defined`, `is undefined`, `default`, `d` or `'…' in row`.
     pub(super) optional: BTreeSet<String>,
+    /// Names that some `set` defines; the engine counts those set inside of an `if` as undefined.
+    pub(super) assigned: BTreeSet<String>,
     /// Names that stand anywhere but alone between `{{` and `}}`.
     pub(super) computed: BTreeSet<String>,
     /// Columns put in order with a literal number (`score > 3`), unless their type is asked for.
@@ -48,6 +50,7 @@ impl Scan {
             }
         }
         self.add_membership(tokens);
+        self.add_assignment(tokens);
     }
 
     fn add_column(&mut self, column: Column<'_>, (before, after): Around<'_, '_>, alone: bool) {
@@ -93,6 +96,19 @@ impl Scan {
                 }
             }
             Token::Name(_) | Token::Text(_) | Token::Mark(_) | Token::Number | Token::Other => {}
+        }
+    }
+
+    fn add_assignment(&mut self, tokens: &[(usize, Token<'_>)]) {
+        let Some(((_, Token::Name("set")), targets)) = tokens.split_first() else { return };
+        for (_, token) in targets {
+            match token {
+                Token::Name(name) => {
+                    self.assigned.insert((*name).to_owned());
+                }
+                Token::Mark(b'=' | b'|' | b'.') => return,
+                Token::Mark(_) | Token::Text(_) | Token::Number | Token::Other => {}
+            }
         }
     }
 

@@ -112,6 +112,11 @@ fn columns_are_the_names_that_the_template_does_not_define() {
          {% raw %}{{ no }}{% endraw %}{# {{ no }} #}",
     );
     assert_eq!(names(&template), ["a", "b", "d", "items", "two words"]);
+    let branches =
+        "{% if a %}{% set x = b %}{% else %}{% set x, y = c, 1 %}{% endif %}{{ x }}{{ y }}";
+    assert_eq!(names(&compile(branches)), ["a", "b", "c"]);
+    let captured = "{% if a %}{% set x | upper %}b{% endset %}{% endif %}{{ x }}";
+    assert_eq!(names(&compile(captured)), ["a"]);
     assert_eq!(names(&compile("{% set row = {'k': 1} %}{{ row.k }}")), Vec::<&str>::new());
 }
 
@@ -264,6 +269,16 @@ fn a_cell_of_fifty_megabytes_passes_through() {
 fn nothing_nests_without_bound() {
     let error = fail("{% set ns = namespace(x=[]) %}", "{}");
     assert!(error.contains("namespace"), "{error}");
+    let endless = "{% for x in [1] recursive %}{{ loop([[x]]) }}{% endfor %}";
+    assert!(fail(endless, "{}").contains("line 1"), "{}", fail(endless, "{}"));
+    let nested = format!("{{{{ {}1{} }}}}", "[".repeat(5000), "]".repeat(5000));
+    assert!(Template::compile(&prompt(&nested)).is_err());
+    let blocks = "{% if true %}".repeat(5000) + &"{% endif %}".repeat(5000);
+    assert!(Template::compile(&prompt(&blocks)).is_err());
+    let literal = format!("{{{{ {}1{} }}}}", "[".repeat(140), "]".repeat(140));
+    if let Ok(template) = Template::compile(&prompt(&literal)) {
+        assert!(template.render("{}").is_err());
+    }
 }
 
 #[test]
@@ -273,6 +288,12 @@ fn a_blank_user_message_is_noticed_and_kept() {
     assert_eq!(messages[0].text, " \t\n");
     assert!(is_blank(&messages));
     assert!(!is_blank(&template.render(r#"{"a":"x"}"#).unwrap()));
+}
+
+#[test]
+fn one_template_serves_all_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&compile("x"));
 }
 
 #[test]

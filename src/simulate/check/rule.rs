@@ -214,13 +214,11 @@ fn check_tagged(
         }
         None => fallback.ok_or_else(|| at_tag(Breach::Missing))?,
     };
-    match variants.iter().find(|(name, _)| *name == word) {
-        Some((_, rule)) => rule.check_members(object),
-        None => {
-            let words = variants.iter().map(|(name, _)| *name).collect();
-            Err(at_tag(Breach::Word { got: word.to_owned(), words }))
-        }
+    if let Some((_, rule)) = variants.iter().find(|(name, _)| *name == word) {
+        return rule.check_members(object);
     }
+    let words = variants.iter().map(|(name, _)| *name).collect();
+    Err(at_tag(Breach::Word { got: word.to_owned(), words }))
 }
 
 impl Rule {
@@ -384,39 +382,45 @@ impl Violation {
 
     fn into_problem(self) -> Problem {
         let path = self.path();
-        let (message, code) = match self.breach {
-            Breach::Missing => {
-                (format!("Missing required parameter: '{path}'."), "missing_required_parameter")
+        let (code, message) = self.breach.told(&path);
+        Problem::invalid(&path, code, message)
+    }
+}
+
+impl Breach {
+    /// Returns OpenAI's code and words for a breach at `path`.
+    fn told(&self, path: &str) -> (&'static str, String) {
+        match self {
+            Self::Missing => {
+                ("missing_required_parameter", format!("Missing required parameter: '{path}'."))
             }
-            Breach::Unknown => (format!("Unknown parameter: '{path}'."), "unknown_parameter"),
-            Breach::Type { expected, got } => {
+            Self::Unknown => ("unknown_parameter", format!("Unknown parameter: '{path}'.")),
+            Self::Type { expected, got } => {
                 let place = if path.is_empty() { "the body" } else { &format!("'{path}'") };
-                let told = format!(
-                    "Invalid type for {place}: expected {expected}, but got {got} instead."
-                );
-                (told, "invalid_type")
+                (
+                    "invalid_type",
+                    format!(
+                        "Invalid type for {place}: expected {expected}, but got {got} instead."
+                    ),
+                )
             }
-            Breach::Word { got, words } => {
+            Self::Word { got, words } => {
                 let got: String = got.chars().take(64).collect();
-                let words = quoted(&words, "and");
-                let told = format!("Invalid value: '{got}'. Supported values are: {words}.");
-                (told, "invalid_value")
+                let words = quoted(words, "and");
+                ("invalid_value", format!("Invalid value: '{got}'. Supported values are: {words}."))
             }
-            Breach::Bound { what, expected, got, code } => {
-                let told = format!(
-                    "Invalid '{path}': {what}. Expected {expected}, but got {got} instead."
-                );
-                (told, code)
-            }
-            Breach::Pattern(pattern) => {
-                let told = format!(
+            Self::Bound { what, expected, got, code } => (
+                code,
+                format!("Invalid '{path}': {what}. Expected {expected}, but got {got} instead."),
+            ),
+            Self::Pattern(pattern) => (
+                "invalid_value",
+                format!(
                     "Invalid '{path}': string does not match pattern. Expected a string that \
                      matches the pattern '{pattern}'."
-                );
-                (told, "invalid_value")
-            }
-        };
-        Problem::invalid(&path, code, message)
+                ),
+            ),
+        }
     }
 }
 

@@ -68,9 +68,8 @@ fn good_chat_bodies_are_taken() {
 }
 
 #[test]
-fn bad_chat_bodies_are_refused_by_name() {
-    let table = [
-        (json!({"max_token": 5}), "max_token", "unknown_parameter"),
+fn messages_of_a_wrong_shape_are_refused_by_name() {
+    all_refused(&[
         (json!({"messages": []}), "messages", "empty_array"),
         (json!({"messages": "Hello"}), "messages", "invalid_type"),
         (json!({"messages": null}), "messages", "invalid_type"),
@@ -127,6 +126,13 @@ fn bad_chat_bodies_are_refused_by_name() {
             "messages[0].tool_call_id",
             "missing_required_parameter",
         ),
+    ]);
+}
+
+#[test]
+fn parameters_out_of_bounds_are_refused_by_name() {
+    all_refused(&[
+        (json!({"max_token": 5}), "max_token", "unknown_parameter"),
         (json!({"model": 5}), "model", "invalid_type"),
         (json!({"temperature": 2.1}), "temperature", "decimal_above_max_value"),
         (json!({"temperature": -0.1}), "temperature", "decimal_below_min_value"),
@@ -143,7 +149,11 @@ fn bad_chat_bodies_are_refused_by_name() {
         (json!({"stop": [1]}), "stop[0]", "invalid_type"),
         (json!({"metadata": {"k": 1}}), "metadata.k", "invalid_type"),
         (json!({"metadata": {"k": "v".repeat(513)}}), "metadata.k", "string_above_max_length"),
-        (json!({"metadata": {"k".repeat(65): "v"}}), "", "string_above_max_length"),
+        (
+            json!({"metadata": {"k".repeat(65): "v"}}),
+            &format!("metadata.{}", "k".repeat(64)),
+            "string_above_max_length",
+        ),
         (json!({"reasoning_effort": "huge"}), "reasoning_effort", "invalid_value"),
         (json!({"service_tier": "ultrafast"}), "service_tier", "invalid_value"),
         (json!({"logit_bias": {"1": 101}}), "logit_bias.1", "integer_above_max_value"),
@@ -155,6 +165,26 @@ fn bad_chat_bodies_are_refused_by_name() {
             "string_above_max_length",
         ),
         (json!({"user": null}), "user", "invalid_type"),
+        (json!({"model": "gpt-5-mini", "max_tokens": 5}), "max_tokens", "unsupported_parameter"),
+        (json!({"model": "o3", "max_tokens": 5}), "max_tokens", "unsupported_parameter"),
+        (json!({"model": "gpt-5-mini", "temperature": 0}), "temperature", "unsupported_value"),
+        (json!({"stream": true}), "stream", "unsupported_by_simulator"),
+        (json!({"stream_options": {}}), "stream_options", "invalid_parameter_combination"),
+        (json!({"logprobs": true}), "logprobs", "unsupported_by_simulator"),
+        (json!({"tool_choice": "required"}), "tool_choice", "unsupported_by_simulator"),
+        (json!({"tool_choice": "any"}), "tool_choice", "invalid_value"),
+        (
+            json!({"tools": [{"type": "function"}]}),
+            "tools[0].function",
+            "missing_required_parameter",
+        ),
+        (json!({"functions": []}), "functions", "empty_array"),
+    ]);
+}
+
+#[test]
+fn formats_of_a_wrong_shape_are_refused_by_name() {
+    all_refused(&[
         (json!({"response_format": "json"}), "response_format", "invalid_type"),
         (json!({"response_format": {"type": "yaml"}}), "response_format.type", "invalid_value"),
         (
@@ -188,30 +218,21 @@ fn bad_chat_bodies_are_refused_by_name() {
             "max_tokens",
             "invalid_parameter_combination",
         ),
-        (json!({"model": "gpt-5-mini", "max_tokens": 5}), "max_tokens", "unsupported_parameter"),
-        (json!({"model": "o3", "max_tokens": 5}), "max_tokens", "unsupported_parameter"),
-        (json!({"model": "gpt-5-mini", "temperature": 0}), "temperature", "unsupported_value"),
-        (json!({"stream": true}), "stream", "unsupported_by_simulator"),
-        (json!({"stream_options": {}}), "stream_options", "invalid_parameter_combination"),
-        (json!({"logprobs": true}), "logprobs", "unsupported_by_simulator"),
-        (json!({"tool_choice": "required"}), "tool_choice", "unsupported_by_simulator"),
-        (json!({"tool_choice": "any"}), "tool_choice", "invalid_value"),
-        (
-            json!({"tools": [{"type": "function"}]}),
-            "tools[0].function",
-            "missing_required_parameter",
-        ),
-        (json!({"functions": []}), "functions", "empty_array"),
-    ];
+    ]);
+}
+
+fn all_refused(table: &[(Value, &str, &str)]) {
     for (changes, param, code) in table {
-        let (got_param, got_code, message) = refused(chat_with(changes.clone()), &changes);
-        assert_eq!(got_code, code, "{changes}: {message}");
-        if !param.is_empty() {
-            assert_eq!(got_param.as_deref(), Some(param), "{changes}: {message}");
-        }
+        let (got_param, got_code, message) = refused(chat_with(changes.clone()), changes);
+        assert_eq!(got_code, *code, "{changes}: {message}");
+        assert_eq!(got_param.as_deref(), Some(*param), "{changes}: {message}");
     }
+}
+
+#[test]
+fn what_is_no_body_at_all_is_refused() {
     for body in [json!([]), json!(null), json!("x"), json!({}), json!({"model": "m"})] {
-        assert!(chat::check(&body).is_err(), "{body}");
+        assert!(chat::check(&body).is_err() && responses::check(&body).is_err(), "{body}");
     }
 }
 

@@ -1,0 +1,27 @@
+# Lists the recipes.
+default:
+    @just --list
+
+# What CI runs.
+check:
+    bash .ci/run
+
+# The tests.
+test *ARGS:
+    cargo test --locked {{ARGS}}
+
+# Accepts the whole-command snapshots as they are now; read the diff before you commit it.
+accept:
+    INSTA_UPDATE=always cargo test --locked --test commands
+
+# The main job on bundled rows and the simulated provider.
+demo:
+    cargo run --release --locked -- demo
+
+# The simulated provider as a server.
+simulate *ARGS:
+    cargo run --release --locked -- simulate {{ARGS}}
+
+# Formats everything.
+fmt:
+    cargo fmt --all

@@ -1,0 +1,86 @@
+//! CSV as RFC 4180 has it, with LF line ends: strings as they are, the rest as JSON text.
+//!
+//! Null and a missing cell are empty. Nothing is put before a cell that a spreadsheet would take
+//! for a formula: that would change the data.
+
+use std::io::{self, Write};
+
+use csv::{Terminator, Writer, WriterBuilder};
+
+use super::table::{ExportError, Line};
+use super::value::{Value, said};
+
+/// Writes CSV.
+pub(super) struct Csv<W: Write> {
+    out: Writer<W>,
+}
+
+/// Without it, Excel takes a file for one in the machine's old code page.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Whether the file starts with a byte order mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Without,
+    With,
+}
+
+impl<W: Write> Csv<W> {
+    /// Writes the header.
+    pub(super) fn start<'a>(
+        mut out: W,
+        mark: Mark,
+        columns: impl Iterator<Item = &'a str>,
+    ) -> io::Result<Self> {
+        if mark == Mark::With {
+            out.write_all(BYTE_ORDER_MARK)?;
+        }
+        let out = WriterBuilder::new()
+            .terminator(Terminator::Any(b'\n'))
+            .buffer_capacity(1 << 16)
+            .from_writer(out);
+        let mut csv = Self { out };
+        let mut columns = columns.peekable();
+        if columns.peek().is_some() {
+            csv.out.write_record(columns).map_err(plain)?;
+        }
+        Ok(csv)
+    }
+
+    /// Writes a line.
+    pub(super) fn line(&mut self, line: &Line<'_>) -> Result<(), ExportError> {
+        for value in line.inputs()? {
+            self.field(&value).map_err(plain)?;
+        }
+        for (_, value) in line.outputs() {
+            self.field(&value).map_err(plain)?;
+        }
+        self.out.write_record(None::<&[u8]>).map_err(plain)?;
+        Ok(())
+    }
+
+    /// Hands back what was written to, with everything in it.
+    pub(super) fn finish(self) -> io::Result<W> {
+        self.out.into_inner().map_err(csv::IntoInnerError::into_error)
+    }
+
+    fn field(&mut self, value: &Value<'_>) -> csv::Result<()> {
+        let text = match value {
+            Value::Missing => "",
+            Value::Text(text) => text,
+            Value::Json(json) => match said(json) {
+                Some(text) => return self.out.write_field(text.as_bytes()),
+                None if json == "null" => "",
+                None => json,
+            },
+        };
+        self.out.write_field(text)
+    }
+}
+
+fn plain(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
