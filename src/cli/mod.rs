@@ -37,7 +37,8 @@ use self::failure::{Exit, Failure};
 use self::out::{Out, Voice};
 use self::settings::Settings;
 use crate::engine::Clock;
-use crate::store::{Store, StoreError};
+use crate::machine::plan::Liveness;
+use crate::store::{LockState, RunLock, Store, StoreError};
 
 /// Puts every row of a table through a language model, and brings the table back with answers.
 #[derive(Parser)]
@@ -139,6 +140,14 @@ impl Context {
     /// Opens the project to read.
     pub(crate) fn open_to_read(&self) -> Result<Store, StoreError> {
         Store::open_to_read(&self.project, Clock::now())
+    }
+
+    /// Says whether a run is on.
+    pub(crate) fn liveness(&self) -> Liveness {
+        match RunLock::look(&self.project) {
+            LockState::Running => Liveness::Running,
+            LockState::Idle => Liveness::Idle,
+        }
     }
 
     /// Returns `overnight`, with the project named where it is not the default one: for hints to type.

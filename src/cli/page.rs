@@ -86,6 +86,13 @@ pub(crate) fn short(quoted: &str) -> String {
     text::one_line(quoted, 160)
 }
 
+/// Returns bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 fn is_number(cell: &str) -> bool {
     cell.starts_with(|first: char| first.is_ascii_digit())
         && cell.bytes().all(|byte| byte.is_ascii_digit() || byte == b',')
@@ -125,6 +132,11 @@ mod tests {
         let row = |a: &str, b: &str, c: &str| [a.to_owned(), b.to_owned(), c.to_owned()];
         let lines = aligned(&[row("리뷰", "9", "x"), row("label", "1,200", "")]);
         assert_eq!(lines, ["리뷰       9  x", "label  1,200"]);
+    }
+
+    #[test]
+    fn bytes_are_two_digits_each() {
+        assert_eq!(hex(&[0, 0x0a, 0xf0, 0xff]), "000af0ff");
     }
 
     #[test]

@@ -8,14 +8,13 @@ mod page;
 mod tests;
 
 use super::failure::{Exit, Failure};
-use super::rows::{self, Named};
+use super::rows::{self, Wording};
 use super::{Context, shell_word};
 use crate::domain::State;
 use crate::machine::closest::closest;
 use crate::machine::plan::{Liveness, observed};
 use crate::store::{
-    LockState, PromptRecord, RequestPlace, RunLock, Store, StoreError, TrailAttempt, TrailRequest,
-    TrailRow,
+    PromptRecord, RequestPlace, Store, StoreError, TrailAttempt, TrailRequest, TrailRow,
 };
 
 /// Show the whole trail of one row: where it came from, what was sent, what came back, what it cost.
@@ -23,12 +22,12 @@ use crate::store::{
 #[command(after_help = "\
 Examples:
   overnight show review-17
-  overnight show '#12'                          the row at position 12; a shell takes a bare # for a comment
-  overnight show '#12' --prompt label@1         what an older version of a prompt came to
-  overnight show '#12' --request | sha256sum    is the fingerprint of the request
+  overnight show '#12'                       in quotes: a bare # starts a comment
+  overnight show '#12' --prompt label@1      an older version of a prompt
+  overnight show '#12' --request | sha256sum
   overnight show '#12' --reply | jq .usage
 
-Rows of a table that was added without --key have hashes for keys: name them by position.")]
+Rows that were added without --key have hashes for keys: name them by position.")]
 pub(crate) struct Args {
     /// The row, by its key or as '#POSITION'; where it could be either, the key counts.
     #[arg(value_name = "ROW_KEY|#POSITION")]
@@ -48,15 +47,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let Some(name) = &args.row else { return Err(no_row(context)) };
     let store = context.open_to_read()?;
     let Some(row) = store.find_row(name)? else {
-        let named = Named { command: "show", thing: "row", others: Vec::new(), consequence: "" };
-        return Err(rows::unknown(&store, std::slice::from_ref(name), &named, context)?);
+        let wording =
+            Wording { command: "show", thing: "row", others: Vec::new(), consequence: "" };
+        return Err(rows::unknown(&store, std::slice::from_ref(name), &wording, context)?);
     };
     let prompts = prompts(&store, args.prompt.as_deref(), context)?;
-    let liveness = match RunLock::look(&context.project) {
-        LockState::Running => Liveness::Running,
-        LockState::Idle => Liveness::Idle,
-    };
-    let trail = read(&store, row, prompts, liveness)?;
+    let trail = read(&store, row, prompts, context.liveness())?;
     if args.request || args.reply {
         context.out.bytes(evidence(&trail, &args, context)?)?;
     } else if context.out.is_json() {
@@ -174,8 +170,8 @@ fn unknown_prompt(all: &[PromptRecord], named: &str, context: &Context) -> Failu
     if versions.is_empty() {
         return failure.hint(format!("`{} prompt add FILE` adds one", context.program()));
     }
-    let names = all.iter().map(|prompt| prompt.name.as_str());
-    let failure = match closest(named, names.chain(versions.iter().map(String::as_str))) {
+    let bare = all.iter().map(|prompt| prompt.name.as_str());
+    let failure = match closest(named, bare.chain(versions.iter().map(String::as_str))) {
         Some(word) => failure.hint(format!("did you mean `--prompt {}`?", shell_word(word))),
         None => failure,
     };

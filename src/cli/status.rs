@@ -9,7 +9,6 @@ mod page;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::Context;
@@ -17,8 +16,8 @@ use super::failure::{Exit, Failure};
 use crate::machine::plan::{Group, Left, Liveness, left};
 use crate::machine::request::{InDoubtPolicy, Policy};
 use crate::store::{
-    BatchLine, FailureExample, LockState, PromptRecord, RunLock, RunRecord, SourceLine, Spending,
-    StateCounts, Store, StoreError,
+    BatchLine, FailureExample, PromptRecord, RunRecord, SourceLine, Spending, StateCounts, Store,
+    StoreError,
 };
 
 /// Show how the project stands: rows, requests by state, failures, tokens, cost, the last run.
@@ -29,8 +28,8 @@ Examples:
   overnight status --watch
   overnight status --json | jq .requests.failed
 
-With --json, `cost_usd` is null where a reply has tokens but no known price; `cost_known_usd` leaves
-such replies out.")]
+With --json, `cost_usd` is null where a reply has tokens but no known price;
+`cost_known_usd` leaves such replies out.")]
 pub(crate) struct Args {
     /// Look again every 2 seconds (every 10 where stdout is no terminal) until the run is over; with no
     /// run on, wait a minute for one to begin.
@@ -40,9 +39,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.watch {
-        watch(context)?
+        watch(context)?;
     } else {
-        once(context)?
+        once(context)?;
     }
     Ok(Exit::Done)
 }
@@ -89,17 +88,14 @@ impl Status {
 }
 
 fn look(context: &Context) -> Result<Status, Failure> {
-    Ok(read(&context.open_to_read()?, &context.project)?)
+    Ok(read(&context.open_to_read()?, context)?)
 }
 
-fn read(store: &Store, project: &Path) -> Result<Status, StoreError> {
-    let liveness = match RunLock::look(project) {
-        LockState::Running => Liveness::Running,
-        LockState::Idle => Liveness::Idle,
-    };
+fn read(store: &Store, context: &Context) -> Result<Status, StoreError> {
+    let liveness = context.liveness();
     let prompts = store.live_prompts()?;
     Ok(Status {
-        project: project.display().to_string(),
+        project: context.project.display().to_string(),
         liveness,
         counts: store.state_counts(liveness == Liveness::Running)?,
         left: all_left(store, &prompts, liveness)?,
@@ -149,7 +145,7 @@ const ON_A_TERMINAL: Duration = Duration::from_secs(2);
 /// Between two lines of a log.
 const IN_A_LOG: Duration = Duration::from_secs(10);
 /// How long a run is waited for.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// When watching ends.
 #[derive(Default)]

@@ -315,10 +315,12 @@ impl Store {
         now: UnixMs,
     ) -> Result<(RemoveReport, Vec<String>), StoreError> {
         let tx = self.begin()?;
-        let removed = remove_all(&tx, names, now).and_then(|found| match found.1.is_empty() {
-            true => tx.commit().map(|()| found),
+        let removed = remove_all(&tx, names, now).and_then(|found| {
             // All or nothing: a typo in the third name must not half-do the job.
-            false => Ok(found),
+            if found.1.is_empty() {
+                tx.commit()?;
+            }
+            Ok(found)
         });
         removed.map_err(|error| self.named(error))
     }

@@ -51,7 +51,10 @@ impl Store {
     ) -> Result<Reopened, StoreError> {
         let tx = self.begin()?;
         let done = reopen_all(&tx, filter, max_tokens, now).and_then(|done| {
-            if done.unknown.is_empty() { tx.commit() } else { Ok(()) }.map(|()| done)
+            if done.unknown.is_empty() {
+                tx.commit()?;
+            }
+            Ok(done)
         });
         done.map_err(|error| self.named(error))
     }

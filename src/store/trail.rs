@@ -334,3 +334,78 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<TrailAttempt> {
         reply: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Create;
+
+    /// One row with one request and one settled attempt, whose reply and size are given.
+    fn store(dir: &tempfile::TempDir, reply: &[u8], reply_bytes: i64) -> Store {
+        let path = dir.path().join("overnight.db");
+        let new = Create {
+            path: &path,
+            now: UnixMs(1),
+            token: "abcdef123456",
+            base_url: None,
+            max_attempts: 3,
+        };
+        let store = Store::create(&new).unwrap();
+        store
+            .conn
+            .execute_batch(
+                "INSERT INTO source VALUES (1, 'a.csv', 'csv', 'UTF-8', zeroblob(32), 0, '[]', 'id', 1, 1);
+                 INSERT INTO row VALUES (1, 1, 2, 1, 'k1', 1, '{}', NULL, NULL);
+                 INSERT INTO prompt VALUES (1, 'label', 1, 'openai/m', 'responses', '', '{}', 1, NULL);
+                 INSERT INTO run (id, started_at_ms, settings, process_id, host, program_version)
+                 VALUES (1, 1, '{}', 1, '', '');
+                 INSERT INTO request (id, prompt_id, row_id, sample, state) VALUES (1, 1, 1, 1, 'pending');",
+            )
+            .unwrap();
+        store
+            .conn
+            .execute(
+                "INSERT INTO attempt (id, request_id, number, run_id, route, promised_at_ms, settled_at_ms,
+                                      outcome, error_class, reply, reply_bytes)
+                 VALUES (1, 1, 1, 1, 'realtime', 1, 2, 'failed', 'timeout', ?1, ?2)",
+                params![reply, reply_bytes],
+            )
+            .unwrap();
+        store
+    }
+
+    #[test]
+    fn a_damaged_reply_is_an_error_that_names_it() {
+        for (reply, size) in [(b"no frame".as_slice(), 8), (b"", i64::MAX)] {
+            let dir = tempfile::tempdir().unwrap();
+            let error = store(&dir, reply, size).trail(RowId(1), PromptId(1)).unwrap_err();
+            assert_eq!(error.to_string(), "the reply to attempt 1 cannot be read back");
+        }
+    }
+
+    #[test]
+    fn an_outcome_that_nobody_knows_is_no_promise() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir, b"", 0);
+        store.conn.execute("UPDATE attempt SET error_class = 'unheard_of'", []).unwrap();
+        assert!(store.trail(RowId(1), PromptId(1)).is_err());
+    }
+
+    #[test]
+    fn keys_that_stand_nearby_are_found_on_both_sides() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir, b"", 0);
+        for number in 2..200 {
+            store
+                .conn
+                .execute(
+                    "INSERT INTO row VALUES (?1, 1, ?1, ?1, ?2, 1, '{}', NULL, NULL)",
+                    params![number, format!("k{number:03}")],
+                )
+                .unwrap();
+        }
+        let near = store.keys_near("k1005").unwrap();
+        assert!(near.contains(&"k100".to_owned()) && near.contains(&"k101".to_owned()));
+        assert_eq!(near.len(), 128);
+    }
+}

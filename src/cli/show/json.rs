@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{PromptTrail, Trail};
+use crate::cli::page::hex;
 use crate::cli::text::moment;
 use crate::domain::{Fingerprint, Outcome, Usage};
 use crate::store::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
@@ -115,7 +116,7 @@ fn row(row: &TrailRow) -> Row<'_> {
         version: row.version,
         source: &row.source,
         line: row.line,
-        source_sha256: row.source_sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+        source_sha256: hex(&row.source_sha256),
         cells: RawValue::from_string(row.cells.clone()).ok(),
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{PromptTrail, Trail};
-use crate::cli::page::{Page, short};
+use crate::cli::page::{Page, hex, short};
 use crate::cli::text::{duration, moment, thousands};
 use crate::domain::{Fingerprint, Outcome, State};
 use crate::machine::plan::Liveness;
@@ -188,8 +188,4 @@ fn provider(attempt: &TrailAttempt) -> Vec<(&'static str, String)> {
         ("reply", reply),
     ];
     fields.into_iter().filter_map(|(label, text)| text.map(|text| (label, text))).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -60,7 +60,7 @@ fn stuck(status: &Status, program: &str) -> Vec<String> {
     if left.failed_for_good > 0 {
         let failed = these(left.failed_for_good, "request", ["has", "have"]);
         hints.push(format!(
-            "{failed} failed and {} not tried again by itself: `{program} retry --failed` makes {} due",
+            "{failed} failed and {} not tried again without being asked: `{program} retry --failed` makes {} due",
             if left.failed_for_good == 1 { "is" } else { "are" },
             it(left.failed_for_good)
         ));

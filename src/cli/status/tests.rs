@@ -1,11 +1,11 @@
 use super::*;
 use crate::cli::fixture::{Call, Fixture};
 use crate::domain::{FailureClass, Outcome};
-use crate::store::Settlement;
+use crate::store::{RunLock, Settlement};
 
 fn status(fixture: &mut Fixture) -> Status {
-    let path = fixture.path();
-    let mut status = read(fixture.store(), &path).unwrap();
+    let context = fixture.context();
+    let mut status = read(fixture.store(), &context).unwrap();
     status.project = "overnight.db".to_owned();
     status
 }
@@ -120,7 +120,7 @@ last run   of 2026-01-01T00:00:03.000Z did not come to its end (process 4242 on 
             "2 requests are due: `overnight run` sends them",
             "1 request may have been sent and has no reply on record: `overnight run` sends it again (billed twice at worst)",
             "`overnight run --in-doubt=hold` leaves what is in doubt as it is",
-            "1 request has failed and is not tried again by itself: `overnight retry --failed` makes it due",
+            "1 request has failed and is not tried again without being asked: `overnight retry --failed` makes it due",
             "`overnight show '#2'` shows what was sent and what came back",
             "1 reply was cut at the token limit: `overnight retry --truncated --max-tokens N` asks for more",
         ]
@@ -225,7 +225,7 @@ fn watching_ends_with_the_run_or_when_none_comes() {
     assert!(watch.goes_on(Liveness::Running, ON_A_TERMINAL));
     assert!(!watch.goes_on(Liveness::Idle, ON_A_TERMINAL), "the run is over");
     let mut watch = Watch::default();
-    let looks = (1..).find(|_| !watch.goes_on(Liveness::Idle, IN_A_LOG)).unwrap();
+    let looks = (1..100).find(|_| !watch.goes_on(Liveness::Idle, IN_A_LOG)).unwrap();
     assert_eq!(looks, 7, "a minute, and the look after it");
 }
 
