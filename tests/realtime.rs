@@ -102,7 +102,41 @@ fn the_four_lines_on_two_thousand_rows_with_faults_and_a_kill() {
     calm.ok(&["add", "reviews.csv", "--key", "id"]);
     calm.ok(&["run"]);
     calm.ok(&["export", "answers.csv"]);
+    assert_eq!(simulator.total("charged_requests"), 2000);
+    assert_eq!(simulator.total("requests"), 2000);
     assert_eq!(folder.read("answers.csv"), calm.read("answers.csv"));
+}
+
+#[test]
+fn no_answered_request_is_ever_charged_again() {
+    let folder = Folder::new();
+    let faults = "429=0.05,500=0.05,reset=0.02,cut=0.02,badjson=0.02,503=0.02,length=0.05";
+    let simulator = Simulator::start(&folder, &["--faults", faults]);
+    folder.write("reviews.csv", table(500));
+    let init = [
+        "init",
+        "--prompt",
+        "Sum up: {{ review }}",
+        "--max-tokens",
+        "60",
+        "--model",
+        "gpt-4o-mini",
+    ];
+    folder.ok(&[&init[..], &["--base-url", simulator.base_url()]].concat());
+    folder.ok(&["add", "reviews.csv", "--key", "id"]);
+    folder.ok(&["run", "--concurrency", "64"]);
+    let ledger = simulator.ledger();
+    assert_eq!(ledger["totals"]["charged_again"], 0);
+    let status = folder.status();
+    assert_eq!(status["requests"]["answered"], 500);
+    assert_eq!(status["attempts"], ledger["totals"]["requests"], "every call is on record");
+    let struck: u64 = ledger["totals"]["faults"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    assert!(struck > 50, "the faults did strike: {ledger}");
 }
 
 /// What one failing reply to row `bad` comes to, with row `good` answered beside it.
