@@ -356,7 +356,7 @@ impl From<PlaceError> for Failure {
 }
 
 fn interrupt() -> Failure {
-    let mut failure = Failure::error("interrupted; the file is as it was before");
+    let mut failure = Failure::error("interrupted before the file was whole; nothing was written");
     failure.exit = Exit::Interrupted;
     failure
 }
