@@ -28,7 +28,7 @@ pub struct Shape {
 /// A prompt, as far as an export is concerned.
 #[derive(Clone, Debug)]
 pub struct PromptPart {
-    /// Its name.
+    /// Its name, as it was asked for: `NAME`, or `NAME@VERSION` for an old one.
     pub name: String,
     /// Its version.
     pub version: u32,
@@ -209,6 +209,11 @@ impl Layout {
         self.inputs.list().iter().map(String::as_str).chain(ours)
     }
 
+    /// Returns what a line is.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
     /// Returns our columns that had to give way: the name each would have had, and the one it has.
     pub fn renamed(&self) -> &[(String, String)] {
         &self.renamed
@@ -268,11 +273,13 @@ fn free_names(
     let mut taken: HashSet<String> = columns.iter().cloned().collect();
     let mut renamed = Vec::new();
     for output in &mut outputs {
-        if taken.contains(&output.name) {
-            let free = (2u64..)
-                .map(|number| format!("{}_{number}", output.name))
-                .find(|name| !taken.contains(name) && !wanted.contains(name));
-            let free = free.unwrap_or_else(|| output.name.clone());
+        let mut free = output.name.clone();
+        let mut number = 1;
+        while taken.contains(&free) || (number > 1 && wanted.contains(&free)) {
+            number += 1;
+            free = format!("{}_{number}", output.name);
+        }
+        if number > 1 {
             renamed.push((std::mem::replace(&mut output.name, free.clone()), free));
         }
         taken.insert(output.name.clone());

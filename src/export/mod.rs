@@ -3,22 +3,20 @@
 //! ```text
 //! Shape ──▶ Layout (which columns, under which names)
 //!             │
-//! AnswerRow ──▶ Table ──▶ csv │ jsonl ──▶ Place (a file, once it is whole)
+//! AnswerRow ──▶ Table ──▶ csv │ jsonl ──▶ whatever takes bytes
 //! ```
 //!
 //! Row by row, in a memory that does not grow with the table. Cells pass as they came: a number
 //! keeps its digits, a string its spaces, an object in JSON Lines its order. Nothing here knows
-//! where rows come from, and nothing here prints.
+//! where rows come from or where bytes go, and nothing here prints.
 
 mod csv;
 mod jsonl;
 mod layout;
-mod place;
 mod table;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use layout::{AnswerKind, Details, Form, Layout, Naming, PromptPart, Shape};
-pub use place::{Place, PlaceError, same_file};
 pub use table::{ExportError, Format, Selection, Table, Written};

@@ -8,7 +8,7 @@ use super::csv::{Csv, Mark};
 use super::jsonl::JsonLines;
 use super::layout::{AnswerKind, Detail, Form, LaidOut, Layout, Of, Output, What};
 use super::value::{Members, Names, Value};
-use crate::domain::{AnswerCell, AnswerRow, NanoUsd, State, UnixMs};
+use crate::domain::{AnswerCell, AnswerRow, FailureClass, NanoUsd, State, UnixMs};
 use crate::machine::plan::observed;
 
 /// The formats that there are.
@@ -47,7 +47,7 @@ pub struct Table<W: Write> {
 }
 
 enum Body<W: Write> {
-    Csv(Csv<W>),
+    Csv(Box<Csv<W>>),
     Jsonl(JsonLines<W>),
 }
 
@@ -102,8 +102,8 @@ impl<W: Write> Table<W> {
     /// Starts a table; a CSV's header is written now.
     pub fn start(out: W, format: Format, layout: Layout, selection: Selection) -> io::Result<Self> {
         let body = match format {
-            Format::Csv => Body::Csv(Csv::start(out, Mark::Without, layout.columns())?),
-            Format::CsvWithMark => Body::Csv(Csv::start(out, Mark::With, layout.columns())?),
+            Format::Csv => csv(out, Mark::Without, &layout)?,
+            Format::CsvWithMark => csv(out, Mark::With, &layout)?,
             Format::Jsonl => Body::Jsonl(JsonLines::start(out)),
         };
         Ok(Self { layout, selection, body, written: Written::default() })
@@ -114,7 +114,9 @@ impl<W: Write> Table<W> {
         self.written.rows += 1;
         let states = row.answers.iter().map(|cell| observed(cell.state, self.layout.liveness));
         let states: Vec<State> = states.collect();
-        states.iter().for_each(|state| self.written.count(*state));
+        for state in &states {
+            self.written.count(*state);
+        }
         let is_wanted = |state: &State| self.selection.takes(*state);
         match self.layout.form {
             Form::Wide => match self.selection.0.is_empty() || states.iter().any(is_wanted) {
@@ -152,6 +154,10 @@ impl<W: Write> Table<W> {
             Body::Jsonl(jsonl) => jsonl.line(&line),
         }
     }
+}
+
+fn csv<W: Write>(out: W, mark: Mark, layout: &Layout) -> io::Result<Body<W>> {
+    Csv::start(out, mark, layout.columns()).map(|csv| Body::Csv(Box::new(csv)))
 }
 
 /// One line, ready to be asked what stands on it.
@@ -278,7 +284,7 @@ fn detail_of<'a>(
         Detail::OutputTokens => Value::number(made.map(|made| made.usage.output)),
         Detail::CostUsd => Value::number(made.and_then(|made| made.cost).map(Usd)),
         Detail::Attempts => Value::number(Some(made.map_or(0, |made| made.attempts))),
-        Detail::ErrorClass => Value::text(state.class().map(|class| class.as_str())),
+        Detail::ErrorClass => Value::text(state.class().map(FailureClass::as_str)),
         Detail::Error => text(made.and_then(|made| made.error.as_ref())),
         Detail::AnsweredAt => made
             .and_then(|made| made.answered_at)

@@ -12,7 +12,7 @@ use tempfile::{Builder, NamedTempFile};
 
 /// A file on its way to its place. Dropped without [`Place::put`], it leaves no trace.
 #[derive(Debug)]
-pub struct Place {
+pub(crate) struct Place {
     path: PathBuf,
     out: Out,
 }
@@ -25,7 +25,7 @@ enum Out {
 
 /// Why a file cannot be written.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub(crate) enum PlaceError {
     /// There is a folder in its place.
     #[error("{} is a folder", path.display())]
     IsFolder {
@@ -65,7 +65,7 @@ pub enum PlaceError {
 
 impl PlaceError {
     /// Names an error of writing after the file.
-    pub fn new(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn new(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { path },
@@ -76,7 +76,7 @@ impl PlaceError {
 
 impl Place {
     /// Gets ready to write a file.
-    pub fn take(path: &Path) -> Result<Self, PlaceError> {
+    pub(crate) fn take(path: &Path) -> Result<Self, PlaceError> {
         let there = fs::metadata(path).ok();
         if there.as_ref().is_some_and(Metadata::is_dir) {
             return Err(PlaceError::IsFolder { path: path.to_owned() });
@@ -105,12 +105,12 @@ impl Place {
     }
 
     /// Says whether nothing is seen of the file before it is put.
-    pub fn is_replacing(&self) -> bool {
+    pub(crate) fn is_replacing(&self) -> bool {
         matches!(self.out, Out::Beside { .. })
     }
 
     /// Puts the whole file into its place, on the disk.
-    pub fn put(self) -> Result<(), PlaceError> {
+    pub(crate) fn put(self) -> Result<(), PlaceError> {
         let Self { path, out } = self;
         let put = match out {
             Out::Straight(_) => Ok(()),
@@ -141,7 +141,7 @@ impl Write for Place {
 }
 
 /// Says whether two paths lead to one file, or would if it were there.
-pub fn same_file(a: &Path, b: &Path) -> bool {
+pub(crate) fn same_file(a: &Path, b: &Path) -> bool {
     resolved(a) == resolved(b) || is_one_file(a, b)
 }
 
