@@ -17,8 +17,8 @@ Examples:
   overnight remove '#12' '#13'        in quotes: a bare # starts a comment
   overnight remove reviews.csv        all rows that came from this file
 
-Where one name is unknown, nothing is removed. Adding the file again brings its
-rows back, with their answers.")]
+Where one name is unknown, nothing is removed. Adding the file again, with the
+same --key, brings its rows back with their answers.")]
 pub(crate) struct Args {
     /// What leaves: a row by its key or as '#POSITION', or a source by its path as `status` shows it;
     /// where a name could be several of these, the first counts.

@@ -34,7 +34,7 @@ pub(crate) fn unknown(
     if let Some(at) = store.removed_at(first)? {
         let at = moment(at);
         failure = failure
-            .hint(format!("that row was removed at {at}; adding its file again brings it back"));
+            .hint(format!("that row was removed at {at}; adding its file again, with the same --key, brings it back"));
     } else if let Some(word) = likely(store, first, wording)? {
         let word = shell_word(&word);
         failure = failure.hint(format!("did you mean `{program} {} {word}`?", wording.command));

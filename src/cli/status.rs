@@ -145,7 +145,7 @@ const ON_A_TERMINAL: Duration = Duration::from_secs(2);
 /// Between two lines of a log.
 const IN_A_LOG: Duration = Duration::from_secs(10);
 /// How long a run is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// When watching ends.
 #[derive(Default)]

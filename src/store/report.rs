@@ -66,7 +66,7 @@ pub struct BatchLine {
     pub requests: u64,
 }
 
-/// A file that rows came from, as it was when it was last added.
+/// A file that live rows came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLine {
     /// Its path, as it was given.
@@ -75,9 +75,9 @@ pub struct SourceLine {
     pub format: String,
     /// The column whose cells are the rows' keys, where one was named.
     pub key_column: Option<String>,
-    /// Rows in the file; not all of them need be in the table still.
+    /// Live rows that came from it.
     pub rows: u64,
-    /// When it was added.
+    /// When it last brought something new.
     pub added_at: UnixMs,
 }
 
@@ -98,12 +98,16 @@ impl Store {
         migrate::format_of(&self.conn).map_err(|error| self.named(error))
     }
 
-    /// Lists the files that rows came from, in the order in which they first came.
+    /// Lists the files that live rows came from, in the order in which they came.
     pub fn sources(&self) -> Result<Vec<SourceLine>, StoreError> {
         self.conn
             .prepare_cached(
-                "SELECT path, format, key_column, rows, added_at_ms FROM source
-                 JOIN (SELECT min(id) AS first, max(id) AS last FROM source GROUP BY path) ON last = source.id
+                "SELECT path, format, key_column, added_at_ms, live FROM source
+                 JOIN (SELECT min(brought.id) AS first, max(brought.id) AS last, sum(found) AS live
+                       FROM source AS brought
+                       JOIN (SELECT source_id, count(*) AS found FROM row WHERE retired_at_ms IS NULL GROUP BY source_id)
+                       ON source_id = brought.id
+                       GROUP BY path) ON last = source.id
                  ORDER BY first",
             )
             .and_then(|mut query| {
@@ -113,7 +117,7 @@ impl Store {
                             path: row.get("path")?,
                             format: row.get("format")?,
                             key_column: row.get("key_column")?,
-                            rows: row.get("rows")?,
+                            rows: row.get("live")?,
                             added_at: UnixMs(row.get("added_at_ms")?),
                         })
                     })?

@@ -227,7 +227,9 @@ fn a_removed_row_says_when_it_left() {
     fixture.store().remove(&["r2".to_owned()], crate::cli::fixture::START).unwrap();
     let (_, words) = failure(&fixture, args("r2"));
     assert!(
-        words.contains("hint: that row was removed at 2026-01-01T00:00:00.000Z; adding its file"),
+        words.contains(
+            "hint: that row was removed at 2026-01-01T00:00:00.000Z; adding its file again"
+        ),
         "{words}"
     );
     let (_, words) = failure(&Fixture::empty(), args("r2"));
