@@ -77,15 +77,23 @@ pub(crate) struct Estimate {
     pub(crate) most_cost: Option<NanoUsd>,
 }
 
+/// Says whether a run of another process is on.
+pub(crate) fn liveness(store: &Store) -> Liveness {
+    match RunLock::look(store.path()) {
+        LockState::Running => Liveness::Running,
+        LockState::Idle => Liveness::Idle,
+    }
+}
+
 /// Counts what is left of every live prompt, with the same code for `plan`, `run` and `run --dry-run`.
-pub(crate) fn plans(store: &Store, in_doubt: InDoubtPolicy) -> Result<Vec<PromptPlan>, Failure> {
+pub(crate) fn plans(
+    store: &Store,
+    in_doubt: InDoubtPolicy,
+    liveness: Liveness,
+) -> Result<Vec<PromptPlan>, Failure> {
     let project = store.project()?;
     let rows = store.live_rows()?;
     let groups = store.due_groups(project.max_attempts)?;
-    let liveness = match RunLock::look(store.path()) {
-        LockState::Running => Liveness::Running,
-        LockState::Idle => Liveness::Idle,
-    };
     store
         .live_prompts()?
         .into_iter()
@@ -175,7 +183,7 @@ pub(crate) fn total(plans: &[PromptPlan]) -> Left {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
-    let plans = plans(&store, args.in_doubt.into())?;
+    let plans = plans(&store, args.in_doubt.into(), liveness(&store))?;
     let base_url = store.project()?.base_url;
     if context.out.is_json() {
         context.out.json(&as_json(&plans, store.live_rows()?))?;

@@ -15,6 +15,7 @@ use super::{Context, server, tasks};
 use crate::domain::{Event, FailureClass, HowEnded, NanoUsd, Problem, RunId, Tally};
 use crate::engine::{self, Clock, Control, EngineError, Proxies, RunPlan, Task, Transport};
 use crate::machine::pace::PaceSettings;
+use crate::machine::plan::Liveness;
 use crate::simulate::{self, Simulator};
 use crate::store::{RunFacts, RunLock, Store};
 
@@ -86,11 +87,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return dry_run(&args, context);
     }
     let store = context.open()?;
-    let plans = plan::plans(&store, args.in_doubt.into())?;
-    must_have_work(&store, &plans, context)?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
-    // Asked again under the lock: a run may have ended in between.
-    let plans = plan::plans(&store, args.in_doubt.into())?;
+    // The lock is ours: whoever has left something in flight is gone.
+    let plans = plan::plans(&store, args.in_doubt.into(), Liveness::Idle)?;
+    must_have_work(&store, &plans, context)?;
     if plan::total(&plans).due() == 0 {
         return nothing_to_do(&plans, context);
     }
@@ -111,7 +111,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 
 fn dry_run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
-    let plans = plan::plans(&store, args.in_doubt.into())?;
+    let plans = plan::plans(&store, args.in_doubt.into(), plan::liveness(&store))?;
     must_have_work(&store, &plans, context)?;
     if context.out.is_json() {
         context.out.json(&plan::as_json(&plans, store.live_rows()?))?;
@@ -394,7 +394,7 @@ fn summary(store: &Store, how: &HowEnded, tally: Tally, context: &Context) -> Re
         thousands(tally.usage.input),
         thousands(tally.usage.output)
     ));
-    let plans = plan::plans(store, InDoubt::Resend.into())?;
+    let plans = plan::plans(store, InDoubt::Resend.into(), Liveness::Idle)?;
     let left = plan::total(&plans);
     let program = context.program();
     if left.due() > 0 {
