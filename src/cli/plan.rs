@@ -7,7 +7,7 @@ use super::tasks;
 use super::text::{count, thousands};
 use super::{Context, server};
 use crate::domain::{NanoUsd, Price, RequestId, RowId, Usage};
-use crate::machine::plan::{Group, Left, Liveness, left};
+use crate::machine::plan::{Left, Liveness};
 use crate::machine::prices::PriceTable;
 use crate::machine::render::Template;
 use crate::machine::request::InDoubtPolicy;
@@ -91,25 +91,12 @@ pub(crate) fn plans(
     in_doubt: InDoubtPolicy,
     liveness: Liveness,
 ) -> Result<Vec<PromptPlan>, Failure> {
-    let project = store.project()?;
-    let rows = store.live_rows()?;
-    let groups = store.due_groups(project.max_attempts)?;
-    store
-        .live_prompts()?
+    let prompts = store.live_prompts()?;
+    let lefts = store.left(&prompts, in_doubt, liveness)?;
+    prompts
         .into_iter()
-        .map(|prompt| {
-            let mine: Vec<Group> = groups
-                .iter()
-                .filter(|group| group.prompt == prompt.id)
-                .map(|group| Group {
-                    state: group.state,
-                    attempts_used: group.attempts_used,
-                    max_tokens: group.max_tokens.or(prompt.spec.max_tokens),
-                    count: group.count,
-                })
-                .collect();
-            let policy = tasks::policy(&project, &prompt.spec, in_doubt);
-            let left = left(rows, &mine, policy, liveness);
+        .zip(lefts)
+        .map(|(prompt, left)| {
             let estimate = estimate(store, &prompt, left.due())?;
             Ok(PromptPlan { prompt, left, estimate })
         })

@@ -259,7 +259,9 @@ mod tests {
         assert_eq!((counts.pending, counts.failed(), counts.answered), (3, 0, 1));
         let groups = fixture.store().due_groups(3).unwrap();
         assert!(
-            groups.iter().all(|group| group.state != State::Pending || group.attempts_used == 0)
+            groups
+                .iter()
+                .all(|(_, group)| group.state != State::Pending || group.attempts_used == 0)
         );
     }
 
@@ -348,7 +350,7 @@ mod tests {
         let mut fixture = mixed();
         reopen(&mut fixture, &Args { truncated: true, max_tokens: Some(900), ..args() });
         let groups = fixture.store().due_groups(3).unwrap();
-        assert!(groups.iter().any(|group| group.max_tokens == Some(900) && group.count == 1));
+        assert!(groups.iter().any(|(_, group)| group.max_tokens == Some(900) && group.count == 1));
     }
 
     #[test]

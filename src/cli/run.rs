@@ -291,7 +291,7 @@ async fn tasks(
             })?);
         }
         let embedded = simulator.as_ref().map(Simulator::base_url);
-        let policy = tasks::policy(&project, &plan.prompt.spec, args.in_doubt.into());
+        let policy = project.policy(&plan.prompt.spec, args.in_doubt.into());
         ready.push(tasks::task(plan.prompt, (&place, embedded.as_deref()), policy, context)?);
     }
     Ok((ready, simulator))

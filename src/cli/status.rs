@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use super::Context;
 use super::failure::{Exit, Failure};
-use crate::machine::plan::{Group, Left, Liveness, left};
-use crate::machine::request::{InDoubtPolicy, Policy};
+use crate::machine::plan::{Left, Liveness};
+use crate::machine::request::InDoubtPolicy;
 use crate::store::{
     BatchLine, FailureExample, PromptRecord, RunRecord, SourceLine, Spending, StateCounts, Store,
     StoreError,
@@ -109,33 +109,15 @@ fn read(store: &Store, context: &Context) -> Result<Status, StoreError> {
     })
 }
 
-/// Counts what is left with the rule that `run` goes by.
+/// Counts what is left over all prompts, with the rule that `run` goes by.
 fn all_left(
     store: &Store,
     prompts: &[PromptRecord],
     liveness: Liveness,
 ) -> Result<Left, StoreError> {
-    let max_attempts = store.project()?.max_attempts;
-    let rows = store.live_rows()?;
-    let groups = store.due_groups(max_attempts)?;
     let mut all = Left::default();
-    for prompt in prompts {
-        let policy = Policy {
-            max_attempts,
-            max_tokens_limit: prompt.spec.max_tokens_limit,
-            in_doubt: InDoubtPolicy::Resend,
-        };
-        let mine: Vec<Group> = groups
-            .iter()
-            .filter(|group| group.prompt == prompt.id)
-            .map(|group| Group {
-                state: group.state,
-                attempts_used: group.attempts_used,
-                max_tokens: group.max_tokens.or(prompt.spec.max_tokens),
-                count: group.count,
-            })
-            .collect();
-        all += left(rows, &mine, policy, liveness);
+    for left in store.left(prompts, InDoubtPolicy::Resend, liveness)? {
+        all += left;
     }
     Ok(all)
 }

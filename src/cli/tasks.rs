@@ -8,14 +8,9 @@ use crate::engine::{Task, TaskParts};
 use crate::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
 use crate::machine::prices::PriceTable;
 use crate::machine::render::Template;
-use crate::machine::request::{InDoubtPolicy, Policy};
+use crate::machine::request::Policy;
 use crate::provider::{Encoder, WireAnswer};
-use crate::store::{ProjectFacts, PromptRecord};
-
-/// Returns the policy under which a prompt's requests are due.
-pub(crate) fn policy(project: &ProjectFacts, spec: &PromptSpec, in_doubt: InDoubtPolicy) -> Policy {
-    Policy { max_attempts: project.max_attempts, max_tokens_limit: spec.max_tokens_limit, in_doubt }
-}
+use crate::store::PromptRecord;
 
 /// Makes the parts of a prompt on record.
 pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, Failure> {

@@ -15,9 +15,9 @@ use super::task::{Task, encode};
 use super::transport::Transport;
 use crate::domain::{Event, HowEnded, RequestId, RowId, RunId, Tally};
 use crate::machine::pace::{Pace, PaceSettings};
-use crate::machine::plan::{Group, Left, Liveness, left};
+use crate::machine::plan::{Left, Liveness};
 use crate::machine::request::InDoubtPolicy;
-use crate::store::{Codec, Store, StoreError, Writer};
+use crate::store::{Codec, PromptRecord, Store, StoreError, Writer};
 
 /// Told of every event, on the dispatcher's own thread: must be quick.
 pub(super) type Watch = Box<dyn Fn(Event) + Send>;
@@ -126,14 +126,18 @@ pub async fn run(
     let store = writer.finish().ok_or(EngineError::WriterGone)?;
     let how = match stopped {
         Some(problem) => HowEnded::Stopped(problem),
-        None => how_it_stands(&store, &tasks)?,
+        None => how_it_stands(&store, &tasks, plan.in_doubt)?,
     };
     Ok((store, how, tally))
 }
 
 /// Says whether anything is left that a person has to look at.
-fn how_it_stands(store: &Store, tasks: &[Task]) -> Result<HowEnded, StoreError> {
-    let stuck: u64 = count_left(store, tasks, Liveness::Running)?.iter().map(Left::stuck).sum();
+fn how_it_stands(
+    store: &Store,
+    tasks: &[Task],
+    in_doubt: InDoubtPolicy,
+) -> Result<HowEnded, StoreError> {
+    let stuck: u64 = left(store, tasks, in_doubt)?.iter().map(Left::stuck).sum();
     Ok(if stuck == 0 { HowEnded::Done } else { HowEnded::SomeFailed })
 }
 
@@ -145,7 +149,7 @@ fn take_stock(
     watch: &dyn Fn(Event),
 ) -> Result<Vec<Left>, StoreError> {
     store.recover(Clock::now())?;
-    let before = count_left(store, tasks, Liveness::Running)?;
+    let before = left(store, tasks, in_doubt)?;
     let is_held = in_doubt == InDoubtPolicy::Hold;
     let requests = before.iter().map(|left| if is_held { left.held } else { left.in_doubt }).sum();
     if requests > 0 {
@@ -154,27 +158,10 @@ fn take_stock(
     Ok(before)
 }
 
-/// Counts what is left of each task.
-fn count_left(store: &Store, tasks: &[Task], liveness: Liveness) -> Result<Vec<Left>, StoreError> {
-    let rows = store.live_rows()?;
-    let most = tasks.iter().map(|task| task.policy.max_attempts).max().unwrap_or(1);
-    let groups = store.due_groups(most)?;
-    Ok(tasks
-        .iter()
-        .map(|task| {
-            let mine: Vec<Group> = groups
-                .iter()
-                .filter(|group| group.prompt == task.prompt.id)
-                .map(|group| Group {
-                    state: group.state,
-                    attempts_used: group.attempts_used,
-                    max_tokens: group.max_tokens.or(task.prompt.spec.max_tokens),
-                    count: group.count,
-                })
-                .collect();
-            left(rows, &mine, task.policy, liveness)
-        })
-        .collect())
+/// Counts what is left of each task, with nothing in flight.
+fn left(store: &Store, tasks: &[Task], in_doubt: InDoubtPolicy) -> Result<Vec<Left>, StoreError> {
+    let prompts: Vec<PromptRecord> = tasks.iter().map(|task| task.prompt.clone()).collect();
+    store.left(&prompts, in_doubt, Liveness::Idle)
 }
 
 /// Finds each prompt's dictionaries, and makes the one for bodies from its first due body.

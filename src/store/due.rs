@@ -6,8 +6,10 @@
 
 use rusqlite::{Row, params};
 
-use super::{Store, StoreError};
+use super::{PromptRecord, Store, StoreError};
 use crate::domain::{PromptId, RequestId, RowId, State};
+use crate::machine::plan::{Group, Left, Liveness, left};
+use crate::machine::request::InDoubtPolicy;
 
 /// A row that may be due for a prompt.
 #[derive(Clone, Debug)]
@@ -37,21 +39,6 @@ pub struct Existing {
     pub max_tokens: Option<u32>,
 }
 
-/// Requests of one prompt that stand alike, counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DueGroup {
-    /// Their prompt.
-    pub prompt: PromptId,
-    /// Their state.
-    pub state: State,
-    /// Attempts used; not exact beyond the bound that was asked with.
-    pub attempts_used: u32,
-    /// Their token limit, where they have had one.
-    pub max_tokens: Option<u32>,
-    /// How many there are.
-    pub count: u64,
-}
-
 impl Store {
     /// Counts the live rows.
     pub fn live_rows(&self) -> Result<u64, StoreError> {
@@ -61,8 +48,31 @@ impl Store {
             .map_err(|error| self.named(error))
     }
 
+    /// Counts what is left of each of these prompts, by the one rule behind `plan`, `run` and `status`.
+    pub fn left(
+        &self,
+        prompts: &[PromptRecord],
+        in_doubt: InDoubtPolicy,
+        liveness: Liveness,
+    ) -> Result<Vec<Left>, StoreError> {
+        let project = self.project()?;
+        let rows = self.live_rows()?;
+        let groups = self.due_groups(project.max_attempts)?;
+        let of = |prompt: &PromptRecord| {
+            let first = prompt.spec.max_tokens;
+            let mine: Vec<Group> = groups
+                .iter()
+                .filter(|(id, _)| *id == prompt.id)
+                .map(|(_, group)| Group { max_tokens: group.max_tokens.or(first), ..*group })
+                .collect();
+            left(rows, &mine, project.policy(&prompt.spec, in_doubt), liveness)
+        };
+        Ok(prompts.iter().map(of).collect())
+    }
+
     /// Groups the requests of live rows and live prompts by what decides whether they are due.
-    pub fn due_groups(&self, max_attempts: u32) -> Result<Vec<DueGroup>, StoreError> {
+    /// Attempts beyond `max_attempts` make no difference and are not told apart.
+    pub fn due_groups(&self, max_attempts: u32) -> Result<Vec<(PromptId, Group)>, StoreError> {
         self.conn
             .prepare_cached(
                 "SELECT request.prompt_id AS prompt_id, request.state AS state, request.error_class AS error_class,
@@ -76,13 +86,13 @@ impl Store {
             .and_then(|mut query| {
                 query
                     .query_map([max_attempts], |row| {
-                        Ok(DueGroup {
-                            prompt: PromptId(row.get("prompt_id")?),
+                        let group = Group {
                             state: state_of(row)?,
                             attempts_used: row.get("attempts_used")?,
                             max_tokens: row.get("max_tokens")?,
                             count: row.get("found")?,
-                        })
+                        };
+                        Ok((PromptId(row.get("prompt_id")?), group))
                     })?
                     .collect()
             })

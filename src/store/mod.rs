@@ -29,7 +29,7 @@ mod writer;
 
 pub use add::{AddReport, Adding, RemoveReport};
 pub use codec::{Codec, Packed};
-pub use due::{DueGroup, DueRequest, Existing};
+pub use due::{DueRequest, Existing};
 pub use error::StoreError;
 pub use ledger::{NewBody, Promise, PromiseFor, Promised, Settlement, Twin};
 pub use lock::{LockState, RunLock};

@@ -3,7 +3,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Store, StoreError};
-use crate::domain::{RunId, UnixMs};
+use crate::domain::{PromptSpec, RunId, UnixMs};
+use crate::machine::request::{InDoubtPolicy, Policy};
 
 /// What `init` fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,17 @@ pub struct ProjectFacts {
     pub base_url: Option<String>,
     /// How many attempts a request may use.
     pub max_attempts: u32,
+}
+
+impl ProjectFacts {
+    /// Returns the policy under which a prompt's requests are due.
+    pub fn policy(&self, spec: &PromptSpec, in_doubt: InDoubtPolicy) -> Policy {
+        Policy {
+            max_attempts: self.max_attempts,
+            max_tokens_limit: spec.max_tokens_limit,
+            in_doubt,
+        }
+    }
 }
 
 /// What a run starts with.
