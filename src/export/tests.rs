@@ -53,7 +53,9 @@ fn select(
 ) -> (String, Written) {
     let selection = Selection(only.to_vec());
     let mut table = Table::start(Vec::new(), format, Layout::new(shape), selection).unwrap();
-    rows.iter().for_each(|row| table.row(row).unwrap());
+    for row in rows {
+        table.row(row).unwrap();
+    }
     let (bytes, written) = table.finish().unwrap();
     (String::from_utf8(bytes).unwrap(), written)
 }

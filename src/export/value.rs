@@ -153,8 +153,8 @@ mod tests {
     fn split(names: &[&str], object: &str) -> Option<(Vec<Option<String>>, bool)> {
         let names = Names::new(names.iter().map(|&name| name.to_owned()).collect());
         let members = names.split(object).ok()?;
-        let text = |raw: &Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
-        Some((members.values.iter().map(text).collect(), members.has_others))
+        let text = |raw: Option<&RawValue>| raw.map(|raw| raw.get().to_owned());
+        Some((members.values.into_iter().map(text).collect(), members.has_others))
     }
 
     #[test]

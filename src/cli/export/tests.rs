@@ -143,7 +143,9 @@ impl Project {
         let (send, receive) = std::sync::mpsc::channel();
         let store = self.store.take().unwrap();
         let writer = Writer::start(store, move |receipts| {
-            receipts.into_iter().for_each(|receipt| send.send(receipt).unwrap());
+            for receipt in receipts {
+                send.send(receipt).unwrap();
+            }
         })
         .unwrap();
         writer.send(order);
@@ -209,7 +211,7 @@ fn every_row_is_there_with_its_answer_or_its_state() {
     let left: Vec<_> = fs::read_dir(project.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".part"))
+        .filter(|name| name.starts_with(".overnight-"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
