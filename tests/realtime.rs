@@ -1,5 +1,7 @@
 //! The realtime route through the real binary and real sockets: what is sent, what is kept, what is tried again.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::io::BufRead;
@@ -21,6 +23,7 @@ fn project(provider: &Provider, rows: &[&str], prompt: &[&str]) -> Folder {
 const PLAIN: &[&str] = &["--prompt", "Say: {{ text }}"];
 
 fn query(folder: &Folder, sql: &str) -> Vec<Vec<Value>> {
+    #[expect(clippy::disallowed_methods, reason = "read as any other program would")]
     let conn = rusqlite::Connection::open(folder.file("overnight.db")).unwrap();
     let mut statement = conn.prepare(sql).unwrap();
     let columns = statement.column_count();

@@ -1,14 +1,14 @@
 //! The record: one SQLite file, and all the SQL that there is.
 //!
 //! A [`Store`] is one connection. Commands open one and ask it questions; during a run one more is
-//! moved into the writer thread ([`writer`]) and is the only one that writes. The file is in WAL mode
+//! moved into the writer thread (`writer`) and is the only one that writes. The file is in WAL mode
 //! with `synchronous=FULL`: a commit that returned is on the disk, and readers never wait for it.
 //! Reads must never change the file, and nothing here may call a provider, read a clock or print.
 //!
-//! Files, each named for the question it answers: [`open`] (is this a project, may I use it),
+//! Files, each named for the question it answers: `open` (is this a project, may I use it),
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `ledger` (promise and settle), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `report`, `trail`, `answers` (what is there), [`codec`] (how bodies are kept), [`lock`] (one run a project).
+//! for anew), `report`, `trail`, `answers` (what is there), `codec` (how bodies are kept), `lock` (one run a project).
 
 mod add;
 mod answers;

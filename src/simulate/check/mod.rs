@@ -1,6 +1,6 @@
 //! Whether OpenAI would take a body: its specification as tables, and what it says when not.
 //!
-//! A [`Rule`] says what one value may be; an object's rule is a table of [`Field`]s. The tables of
+//! A `Rule` says what one value may be; an object's rule is a table of `Field`s. The tables of
 //! the two endpoints stand in [`chat`] and [`responses`], with the demands that join several
 //! fields. Objects are closed: OpenAI refuses a parameter that it does not know, at any depth.
 //! The wording of refusals, and their codes, are OpenAI's. They name parameters and, for a value
