@@ -12,8 +12,8 @@ use support::{Act, Folder, Provider, Simulator, completion, table};
 /// A project with rows `a`, `b`, … against a scripted provider.
 fn project(provider: &Provider, rows: &[&str], prompt: &[&str]) -> Folder {
     let folder = Folder::new();
-    let table: String = rows.iter().map(|row| format!("{row}\n")).collect();
-    folder.write("rows.csv", format!("text\n{table}"));
+    let table = rows.join("\n");
+    folder.write("rows.csv", format!("text\n{table}\n"));
     let url = provider.base_url();
     folder.ok(&[&["init", "--model", "gpt-4o-mini", "--base-url", &url], prompt].concat());
     folder.ok(&["add", "rows.csv"]);
