@@ -47,6 +47,7 @@ CREATE TABLE row (
 
 CREATE UNIQUE INDEX row_live_key ON row (key) WHERE retired_at_ms IS NULL;
 CREATE UNIQUE INDEX row_live_position ON row (position) WHERE retired_at_ms IS NULL;
+CREATE INDEX row_live_source ON row (source_id) WHERE retired_at_ms IS NULL;
 CREATE INDEX row_retired_key ON row (key) WHERE retired_at_ms IS NOT NULL;
 
 CREATE TABLE prompt (

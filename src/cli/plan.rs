@@ -304,10 +304,12 @@ fn next_step(context: &Context, store: &Store, plans: &[PromptPlan]) -> Result<(
         context.out.hint(&format!("`{program} add FILE` adds rows"));
     } else if plans.is_empty() {
         context.out.hint(&format!("`{program} prompt add FILE --model MODEL` adds a prompt"));
-    } else if total(plans).due() > 0 {
+    } else if total(plans).due() > 20 {
         context.out.hint(&format!(
             "`{program} run --limit 20` tries the first 20, `{program} run` does all"
         ));
+    } else if total(plans).due() > 0 {
+        context.out.hint(&format!("`{program} run` does it"));
     }
     Ok(())
 }

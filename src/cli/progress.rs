@@ -49,7 +49,7 @@ impl Progress {
         let wants_bar = !out.is_json() && !out.is_quiet() && std::io::stderr().is_terminal();
         let bar = wants_bar.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
-            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len} {wide_msg}") {
                 bar.set_style(style.progress_chars("━━─"));
             }
             bar

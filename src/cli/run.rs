@@ -398,7 +398,14 @@ fn summary(store: &Store, how: &HowEnded, tally: Tally, context: &Context) -> Re
     let left = plan::total(&plans);
     let program = context.program();
     if left.due() > 0 {
-        context.out.hint(&format!("{} still due: `{program} run` goes on", thousands(left.due())));
+        let still = format!("{} still due", thousands(left.due()));
+        match how {
+            // Why, and that it goes on from here, is said last.
+            HowEnded::Stopped(_) => context.out.say(&still),
+            HowEnded::Done | HowEnded::SomeFailed => {
+                context.out.hint(&format!("{still}: `{program} run` goes on"));
+            }
+        }
     } else if matches!(how, HowEnded::Done) {
         context
             .out

@@ -458,16 +458,8 @@ impl Dispatcher {
         job.attempts_used += u32::from(class.is_some_and(FailureClass::uses_attempt));
         job.failures = if class.is_some() { job.failures + 1 } else { 0 };
         let facts = Facts { state, attempts_used: job.attempts_used, max_tokens: job.max_tokens };
-        let again = match due(facts, self.outfit.tasks[job.task].policy) {
-            Due::Yes { max_tokens } if self.stopped.is_none() => Some(max_tokens),
-            Due::Yes { .. }
-            | Due::Answered
-            | Due::UnderWay
-            | Due::Held
-            | Due::Final(_)
-            | Due::Exhausted(_)
-            | Due::AtTokenLimit => None,
-        };
+        let next = due(facts, self.outfit.tasks[job.task].policy);
+        let is_retried = self.stopped.is_none() && matches!(next, Due::Yes { .. });
         self.tally.usage += settling.usage.unwrap_or_default();
         self.tally.cost += settling.cost.unwrap_or_default();
         self.tally.unpriced += u64::from(settling.usage.is_some() && settling.cost.is_none());
@@ -481,11 +473,20 @@ impl Dispatcher {
             took: settling.took,
             usage: settling.usage,
             cost: settling.cost,
-            is_retried: again.is_some(),
+            is_retried,
         });
-        match again {
-            Some(max_tokens) => self.again(job, state, max_tokens, settling.asked_pause),
-            None => self.rest(settling.flight.request, state),
+        match next {
+            Due::Yes { max_tokens } if is_retried => {
+                self.again(job, state, max_tokens, settling.asked_pause);
+            }
+            // Due, and left to the next run: it has neither failed nor come to rest.
+            Due::Yes { .. } => {}
+            Due::Answered
+            | Due::UnderWay
+            | Due::Held
+            | Due::Final(_)
+            | Due::Exhausted(_)
+            | Due::AtTokenLimit => self.rest(settling.flight.request, state),
         }
     }
 
