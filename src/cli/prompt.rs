@@ -8,7 +8,7 @@ use super::Context;
 use super::failure::{Exit, Failure};
 use super::server;
 use super::text::{count, moment};
-use crate::domain::{AnswerFormat, ModelName, PromptSpec};
+use crate::domain::{AnswerFormat, ModelName, PromptSpec, Structured};
 use crate::engine::Clock;
 use crate::input::prompt_file::{self, PromptDefaults};
 use crate::machine::closest::closest;
@@ -172,10 +172,11 @@ pub(crate) fn read(
 ) -> Result<Ready, Failure> {
     let (text, file) = text_of(source)?;
     let text = with_choices(text, &options.choices)?;
-    let defaults = |base_url| PromptDefaults {
+    let defaults = |base_url, structured| PromptDefaults {
         model: options.model.clone(),
         max_tokens: options.max_tokens,
         base_url,
+        structured,
     };
     let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     let mut load = |name: &str| {
@@ -184,15 +185,15 @@ pub(crate) fn read(
     };
     let what =
         file.as_ref().map_or_else(|| "the prompt".to_owned(), |file| file.display().to_string());
-    let parse = |base_url, load: &mut dyn FnMut(&str) -> Result<String, String>| {
-        prompt_file::parse(&text, &defaults(base_url), load)
+    let parse = |base_url, structured, load: &mut dyn FnMut(&str) -> Result<String, String>| {
+        prompt_file::parse(&text, &defaults(base_url, structured), load)
             .map_err(|error| Failure::error(format!("{what} is not a prompt")).caused_by(&error))
     };
-    // Read twice: how the token limit is sent hangs on where the model is, which the prompt may say.
-    let first = parse(prompt_file::BaseUrl::Own, &mut load)?;
+    // Read twice: how limits and forms are sent hangs on where the model is, which the prompt may say.
+    let first = parse(prompt_file::BaseUrl::Own, Structured::Schema, &mut load)?;
     let provider = server::provider(&first.spec.model)?;
     let place = server::place(provider, base_url, &context.settings)?;
-    let parsed = parse(place.base_url(), &mut load)?;
+    let parsed = parse(place.base_url(), provider.structured, &mut load)?;
     check_parameters(&parsed.spec)
         .map_err(|error| Failure::error(format!("{what} is not a prompt")).caused_by(&error))?;
     let template = Template::compile(&parsed.spec)

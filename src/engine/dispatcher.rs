@@ -97,6 +97,7 @@ enum Pending {
     Share(Box<Job>),
     NotRendered { position: i64, task: usize, error: String },
     Dictionary { task: usize, bytes: Bytes },
+    AskInWords,
 }
 
 pub(super) struct Dispatcher {
@@ -228,6 +229,11 @@ impl Dispatcher {
 
     fn promise(&mut self, mut job: Box<Job>) {
         job.room = None;
+        if job.form != self.outfit.tasks[job.task].form()
+            && let Err(error) = self.encode_again(&mut job)
+        {
+            return self.stop(Problem::Record { error: error.to_string() });
+        }
         let task = &self.outfit.tasks[job.task];
         let request = match job.request {
             Some(request) => PromiseFor::Existing { request, body: job.body.clone() },
@@ -269,6 +275,7 @@ impl Dispatcher {
             | Receipt::Settled(ticket, _)
             | Receipt::NotRendered(ticket, _)
             | Receipt::Dictionary(ticket, _)
+            | Receipt::AsksInWords(ticket)
             | Receipt::Refused(ticket, _) => *ticket,
             Receipt::Trouble(error) => {
                 return self.tell(Event::RecordTrouble { error: error.clone() });
@@ -293,6 +300,7 @@ impl Dispatcher {
                     .set(Codec::with(id, Codec::dictionary_of(&bytes)));
             }
             (Receipt::Refused(_, error), pending) => self.refused(error, &pending),
+            (Receipt::AsksInWords(_), Pending::AskInWords) => {}
             // A receipt of another kind than its order cannot be: tickets are never used twice.
             (_, _) => {}
         }
@@ -300,6 +308,7 @@ impl Dispatcher {
 
     fn promised(&mut self, promised: Promised, mut job: Box<Job>) {
         let lane = self.outfit.lane_of[job.task];
+        job.recorded.get_or_insert(job.body.fingerprint);
         match promised {
             Promised::Sent { request, attempt, number } => {
                 job.request = Some(request);
@@ -335,7 +344,7 @@ impl Dispatcher {
         self.tickets += 1;
         let ticket = self.tickets;
         self.tally.sent += 1;
-        let what = (flight.job.task, flight.job.bytes.clone());
+        let what = (flight.job.task, flight.job.bytes.clone(), flight.job.form);
         let with = (self.outfit.transport.clone(), self.outfit.clock);
         let call = worker::call(ticket, Arc::clone(&self.outfit.tasks), what, with);
         let landing = self.outfit.landing.clone();
@@ -435,9 +444,20 @@ impl Dispatcher {
                     self.stop(Problem::EveryRequestFails { prompt, class, requests, message });
                 }
             }
+            Outcome::Failed(FailureClass::SchemaUnsupported) => self.ask_in_words(task),
             Outcome::Answered | Outcome::Truncated => self.outfit.answered_before[task] = true,
             Outcome::Failed(_) | Outcome::InDoubt => {}
         }
+    }
+
+    fn ask_in_words(&mut self, task: usize) {
+        if !self.outfit.tasks[task].ask_in_words() {
+            return;
+        }
+        let prompt = self.outfit.tasks[task].id();
+        let at = Clock::now();
+        self.order(Pending::AskInWords, |ticket| Order::AskInWords { ticket, prompt, at });
+        self.tell(Event::AsksInWords { prompt: self.prompt_name(task) });
     }
 
     fn keep_dictionary(&mut self, task: usize, bytes: Bytes) {
@@ -498,13 +518,11 @@ impl Dispatcher {
         asked: Option<Duration>,
     ) {
         self.tally.retried += 1;
-        let task = &self.outfit.tasks[job.task];
         if max_tokens != job.max_tokens {
-            match encode(task, &job.messages, max_tokens) {
-                Ok((_, bytes, sent_body)) => (job.bytes, job.sent_body) = (bytes, sent_body),
-                Err(error) => return self.stop(Problem::Record { error: error.to_string() }),
-            }
             job.max_tokens = max_tokens;
+            if let Err(error) = self.encode_again(&mut job) {
+                return self.stop(Problem::Record { error: error.to_string() });
+            }
         }
         let delay = match state.class() {
             Some(class) => backoff(class, job.failures, asked, self.rng.f64()),
@@ -512,6 +530,17 @@ impl Dispatcher {
         };
         let at = self.outfit.clock.elapsed() + delay;
         self.outfit.lanes[self.outfit.lane_of[job.task]].push_later(at, job);
+    }
+
+    /// Makes anew what is sent for a job, after its token limit or the way of asking has changed.
+    fn encode_again(&self, job: &mut Job) -> std::io::Result<()> {
+        let task = &self.outfit.tasks[job.task];
+        let encoded = encode(task, &job.messages, job.max_tokens, job.recorded)?;
+        if job.recorded.is_none() {
+            job.body = encoded.body;
+        }
+        (job.bytes, job.sent_body, job.form) = (encoded.bytes, encoded.sent_body, encoded.form);
+        Ok(())
     }
 
     /// A request has come to rest: counts it and lets its followers go on.

@@ -220,6 +220,7 @@ impl Pace {
             | FailureClass::RequestTooLarge
             | FailureClass::ContentFiltered
             | FailureClass::Refused
+            | FailureClass::SchemaUnsupported
             | FailureClass::InvalidAnswer
             | FailureClass::MalformedReply
             | FailureClass::RenderFailed

@@ -19,7 +19,7 @@ use rusqlite::TransactionBehavior;
 
 use super::ledger::{self, Promise, Promised, Settlement};
 use super::{Store, StoreError};
-use crate::domain::{DictionaryId, PromptId, RequestId, RowId, State};
+use crate::domain::{DictionaryId, PromptId, RequestId, RowId, State, UnixMs};
 
 /// Orders that one commit may hold.
 const GROUP: usize = 1024;
@@ -54,6 +54,15 @@ pub enum Order {
         /// Why, without a word of the row's contents.
         error: String,
     },
+    /// A prompt's server takes no JSON Schema.
+    AskInWords {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The prompt.
+        prompt: PromptId,
+        /// Now.
+        at: UnixMs,
+    },
     /// A dictionary for what follows.
     Dictionary {
         /// Comes back with the receipt.
@@ -74,6 +83,7 @@ impl Order {
             | Self::Settle(ticket, _)
             | Self::Share { ticket, .. }
             | Self::NotRendered { ticket, .. }
+            | Self::AskInWords { ticket, .. }
             | Self::Dictionary { ticket, .. } => *ticket,
         }
     }
@@ -85,6 +95,7 @@ impl Order {
             Self::Promise(..)
             | Self::Share { .. }
             | Self::NotRendered { .. }
+            | Self::AskInWords { .. }
             | Self::Dictionary { .. } => false,
         }
     }
@@ -99,6 +110,8 @@ pub enum Receipt {
     Settled(u64, State),
     /// Of a row whose request could not be made.
     NotRendered(u64, RequestId),
+    /// Of a prompt that is asked in words from now on.
+    AsksInWords(u64),
     /// Of a dictionary.
     Dictionary(u64, DictionaryId),
     /// The order was not carried out and will not be.
@@ -228,6 +241,10 @@ fn apply(conn: &rusqlite::Connection, order: &Order) -> rusqlite::Result<Receipt
         }
         Order::NotRendered { ticket, of, existing, error } => {
             Receipt::NotRendered(*ticket, ledger::not_rendered(conn, *of, *existing, error)?)
+        }
+        Order::AskInWords { ticket, prompt, at } => {
+            ledger::ask_in_words(conn, *prompt, *at)?;
+            Receipt::AsksInWords(*ticket)
         }
         Order::Dictionary { ticket, prompt, kind, bytes } => {
             Receipt::Dictionary(*ticket, ledger::dictionary(conn, *prompt, kind, bytes)?)
