@@ -60,7 +60,7 @@ impl Store {
                         (SELECT count(*) FROM request WHERE request.prompt_id = prompt.id) AS requests
                  FROM prompt ORDER BY id",
             )
-            .and_then(|mut query| query.query_map([], |row| record(row))?.collect::<Result<Vec<_>, _>>())
+            .and_then(|mut query| query.query_map([], record)?.collect::<Result<Vec<_>, _>>())
             .map_err(|error| self.named(error))?;
         rows.into_iter()
             .map(|record| {
