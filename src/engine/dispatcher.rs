@@ -164,7 +164,7 @@ impl Dispatcher {
                 }
                 count = inbox.fed.recv_many(&mut fed, GULP), if self.is_fed() => {
                     if count == 0 {
-                        self.outfit.lanes.iter_mut().for_each(|lane| lane.is_fed = false);
+                        self.feeder_gone();
                     }
                     fed.drain(..).for_each(|fed| self.fed(fed));
                 }
@@ -329,7 +329,9 @@ impl Dispatcher {
             Promised::Wait { request, twin: Twin { request: twin, .. } } => {
                 self.outfit.lanes[lane].pace.withdraw();
                 job.request = Some(request);
-                if self.leaders.contains(&twin) {
+                if self.stopped.is_some() {
+                    // Nobody would let it go any more: it is left to the next run.
+                } else if self.leaders.contains(&twin) {
                     self.followers.wait_for(twin, *job);
                 } else {
                     // Nobody here will settle it, so there is nothing to wait for.
@@ -556,6 +558,11 @@ impl Dispatcher {
             State::Failed(_) => self.tally.failed += 1,
             State::Pending | State::InFlight | State::InBatch | State::InDoubt => {}
         }
+        self.let_go(request, state);
+    }
+
+    /// Lets those who waited for a request go on, by whichever way it has come to rest itself.
+    fn let_go(&mut self, request: RequestId, state: State) {
         self.leaders.remove(&request);
         let waited = self.followers.of(request).into_iter().map(Box::new);
         if self.stopped.is_some() {
@@ -583,6 +590,10 @@ impl Dispatcher {
         }
         let prompt = self.prompt_name(job.task);
         self.tell(Event::Shared { position: job.position, prompt, state });
+        // It may have been sent before, failed for a while, and have others wait for it.
+        if let Some(request) = job.request {
+            self.let_go(request, state);
+        }
     }
 
     fn refused(&mut self, error: String, pending: &Pending) {
@@ -590,6 +601,11 @@ impl Dispatcher {
             self.outfit.lanes[self.outfit.lane_of[job.task]].pace.withdraw();
         }
         self.stop(Problem::Record { error });
+    }
+
+    /// A feeder says when it is done; one that has gone without a word has left rows behind.
+    fn feeder_gone(&mut self) {
+        self.stop(Problem::Record { error: "the thread that reads it has stopped".to_owned() });
     }
 
     fn writer_gone(&mut self) {
