@@ -29,7 +29,7 @@ use super::worker::{self, Landed};
 use crate::domain::{
     AttemptId, Event, FailureClass, Outcome, Problem, RequestId, Route, RunId, State, Tally, Usage,
 };
-use crate::machine::pace::{Landing, Permit};
+use crate::machine::pace::{Failed, Landing, Permit};
 use crate::machine::request::{Due, Facts, due};
 use crate::machine::retry::backoff;
 use crate::store::{
@@ -404,7 +404,9 @@ impl Dispatcher {
         }
         match landed.outcome {
             Outcome::Failed(class) => {
-                let landing = Landing::Failed(class, landed.asked_pause);
+                let is_first_try = flight.number == 1;
+                let failed = Failed { class, asked: landed.asked_pause, is_first_try };
+                let landing = Landing::Failed(failed);
                 if let Some(pause) = pace.land(now, landing, jitter) {
                     self.tell(Event::Paused { class, pause });
                 }
@@ -437,7 +439,10 @@ impl Dispatcher {
             Outcome::Failed(
                 class @ (FailureClass::InvalidRequest
                 | FailureClass::InvalidAnswer
-                | FailureClass::MalformedReply),
+                | FailureClass::MalformedReply
+                | FailureClass::ServerError
+                | FailureClass::Timeout
+                | FailureClass::Connection),
             ) if flight.number == 1 && !self.outfit.answered_before[task] => {
                 self.fails_alike[task] += 1;
                 if self.fails_alike[task] >= ALL_FAIL {
