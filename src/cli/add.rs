@@ -1,8 +1,8 @@
 //! `overnight add`: rows from files and from stdin, each file whole or not at all.
 
 use std::fs::File;
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use super::text::count;
 use super::{Context, shell_word};
 use crate::engine::Clock;
 use crate::input::{self, Format, TableOptions};
+use crate::machine::closest::closest;
 use crate::machine::render::Template;
 use crate::store::{AddReport, Store, StoreError};
 
@@ -62,7 +63,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let prompts = templates(&store)?;
     let stdin = args.files.iter().filter(|file| file.as_os_str() == "-").count();
     if stdin > 1 {
-        return Err(Failure::usage("stdin can be read only once"));
+        return Err(Failure::usage("standard input can be read only once")
+            .hint("name `-` one time; several tables go through files"));
     }
     let mut reports = Vec::new();
     for file in &args.files {
@@ -88,12 +90,41 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 
 fn open(file: &PathBuf) -> Result<File, Failure> {
     let opened = File::open(file).and_then(|opened| match opened.metadata()?.is_dir() {
-        true => Err(std::io::Error::from(std::io::ErrorKind::IsADirectory)),
+        true => Err(std::io::Error::from(ErrorKind::IsADirectory)),
         false => Ok(opened),
     });
-    opened.map_err(|error| {
-        Failure::error(format!("cannot read {}", file.display())).caused_by(&error)
-    })
+    opened.map_err(|error| cannot_read(file, &error))
+}
+
+fn cannot_read(file: &Path, error: &std::io::Error) -> Failure {
+    let shown = file.display();
+    match error.kind() {
+        ErrorKind::NotFound => {
+            let failure = Failure::error(format!("there is no file {shown}"));
+            match neighbour(file) {
+                Some(near) => failure.hint(format!("did you mean {}?", shell_word(&near))),
+                None => failure,
+            }
+        }
+        ErrorKind::IsADirectory => {
+            let folder = shell_word(&shown.to_string());
+            Failure::error(format!("{shown} is a folder"))
+                .hint(format!("`overnight add {folder}/*.csv` adds the tables in it"))
+        }
+        _ => Failure::error(format!("cannot read {shown}")).caused_by(error),
+    }
+}
+
+/// Returns the file beside it whose name is nearest.
+fn neighbour(file: &Path) -> Option<String> {
+    let name = file.file_name()?.to_str()?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let names: Vec<String> = std::fs::read_dir(folder.unwrap_or_else(|| Path::new(".")))
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    let near = closest(name, names.iter().map(String::as_str))?;
+    Some(file.with_file_name(near).display().to_string())
 }
 
 /// Returns the live prompts' templates, with their names.

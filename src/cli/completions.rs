@@ -36,8 +36,10 @@ pub(crate) fn man(args: ManArgs, context: &Context) -> Result<Exit, Failure> {
         None => whole,
         Some(name) => {
             let found = whole.find_subcommand(name).cloned();
-            let found =
-                found.ok_or_else(|| Failure::usage(format!("there is no command {name:?}")))?;
+            let found = found.ok_or_else(|| {
+                Failure::usage(format!("there is no command {name:?}"))
+                    .hint("`overnight --help` lists the commands")
+            })?;
             found.name(format!("overnight-{name}"))
         }
     };

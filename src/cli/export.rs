@@ -103,6 +103,9 @@ struct Report {
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let file = args.file.as_deref().filter(|file| file.as_os_str() != "-");
+    if let Some(folder) = file.filter(|file| file.is_dir()) {
+        return Err(PlaceError::IsFolder { path: folder.to_owned() }.into());
+    }
     let format = format(&args, file)?;
     if file.is_none() && context.out.is_json() {
         return Err(Failure::usage("--json reports on a file, and stdout has the table").hint(
@@ -344,13 +347,16 @@ impl From<PlaceError> for Failure {
             }
             PlaceError::NoFolder { folder, .. } => failure
                 .hint(format!("`mkdir -p {}` makes it", shell_word(&folder.display().to_string()))),
+            PlaceError::NotAFolder { .. } => failure.hint("name a file in a folder"),
             PlaceError::ReadOnly { .. } => {
                 failure.hint("allow writing to it, or name another file")
             }
             PlaceError::Full { .. } => {
                 failure.hint("make room there and export again, or name a file on another disk")
             }
-            PlaceError::Io { source, .. } => failure.caused_by(source),
+            PlaceError::Io { source, .. } => {
+                failure.caused_by(source).hint("name a file in a folder where you may write")
+            }
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 use std::fmt::Write;
+use std::path::Path;
 
+use super::{program, shell_word};
 use crate::engine::EngineError;
 use crate::input::InputError;
 use crate::store::StoreError;
@@ -58,9 +60,10 @@ impl Failure {
     pub(crate) fn caused_by(mut self, cause: &dyn Error) -> Self {
         let mut next = Some(cause);
         while let Some(cause) = next {
-            let words = cause.to_string();
-            // Some crates repeat their source in their own message.
-            if self.causes.last().is_none_or(|last| !last.ends_with(&words)) {
+            let words = without_code(&cause.to_string());
+            // Some crates repeat their source in their own message, or the other way round.
+            let repeats = |last: &String| last.ends_with(&words) || words.ends_with(last.as_str());
+            if !self.causes.last().is_some_and(repeats) {
                 self.causes.push(words);
             }
             next = cause.source();
@@ -90,23 +93,28 @@ impl Failure {
     }
 }
 
+/// Takes away the number of an error of the system, which nobody looks up.
+fn without_code(words: &str) -> String {
+    let end = words.rfind(" (os error ").filter(|_| words.ends_with(')'));
+    words[..end.unwrap_or(words.len())].to_owned()
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let failure = Self::error(error.to_string());
+        let failure = Self::error(message(&error));
         let failure = match error.source() {
             Some(source) => failure.caused_by(source),
             None => failure,
         };
         match &error {
-            StoreError::Missing { .. } => failure
-                .hint("`overnight init --prompt PROMPT --model MODEL` makes one here")
+            StoreError::Missing { path } => failure
+                .hint(format!("`{} init --prompt PROMPT --model MODEL` makes one", program(path)))
                 .hint("`-p FILE` names a project elsewhere"),
             StoreError::Exists { path } => failure
-                .hint(format!("`overnight -p {} status` shows what is in it", path.display()))
+                .hint(format!("`{} status` shows what is in it", program(path)))
                 .hint("`overnight -p OTHER.db init …` makes another one beside it"),
-            StoreError::NotADatabase { .. } | StoreError::NotOurs { .. } => {
-                failure.hint("`-p FILE` names the project; `overnight init` makes one")
-            }
+            StoreError::NotADatabase { .. } | StoreError::NotOurs { .. } => failure
+                .hint("`-p FILE` names the project, `overnight -p NEW.db init …` makes a new one"),
             StoreError::Newer { .. } => failure
                 .hint("a newer overnight made it: install the newest one; nothing was changed"),
             StoreError::Locked { .. } => {
@@ -117,18 +125,50 @@ impl From<StoreError> for Failure {
             StoreError::Full { .. } => failure.hint(
                 "make room on that disk and run the command again; nothing on record is lost",
             ),
-            StoreError::Damaged { .. } => {
-                failure.hint("work on a copy: `sqlite3 FILE .recover` saves what can be read")
+            StoreError::Damaged { path, .. } => {
+                failure.hint("go on from a copy of the time before, if there is one").hint(format!(
+                    "`sqlite3 {} .recover | sqlite3 saved.db` saves what can be read",
+                    shell_word(&path.display().to_string())
+                ))
             }
             StoreError::DuplicateKey { .. } => failure.hint(
                 "a key has to be unique in its file; without --key, rows are told apart by content",
             ),
-            StoreError::Io { .. }
-            | StoreError::Sqlite { .. }
+            StoreError::Io { path, .. } => match folder_problem(path) {
+                Some(hint) => failure.hint(hint),
+                None => failure.hint("`-p FILE` names a project elsewhere"),
+            },
+            StoreError::Sqlite { .. }
             | StoreError::Unreadable { .. }
             | StoreError::Contradiction(_) => failure,
         }
     }
+}
+
+/// Returns the error's words, or better ones where a look at the path gives some.
+fn message(error: &StoreError) -> String {
+    match error {
+        StoreError::NotADatabase { path } if path.is_dir() => {
+            format!("{} is a folder, not an Overnight project", path.display())
+        }
+        StoreError::NotOurs { path } if path.metadata().is_ok_and(|there| there.len() == 0) => {
+            format!("{} is an empty file, not an Overnight project", path.display())
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Says what is wrong with the folder that a file is to be in.
+fn folder_problem(path: &Path) -> Option<String> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let shown = folder.display().to_string();
+    if folder.is_dir() {
+        return None;
+    }
+    Some(match folder.exists() {
+        true => format!("{shown} is no folder; `-p FILE` names a project elsewhere"),
+        false => format!("there is no folder {shown}: `mkdir -p {}` makes it", shell_word(&shown)),
+    })
 }
 
 impl From<InputError> for Failure {

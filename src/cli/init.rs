@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use super::prompt::{self, PromptOptions, Source};
+use super::text::whole;
 use super::{Context, server};
 use crate::engine::Clock;
 use crate::store::{Create, Store, StoreError};
@@ -29,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
     /// How many attempts a request may use up before it counts as failed.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, allow_negative_numbers = true, value_parser = whole::<u32>(1, Some(100)))]
     max_attempts: u32,
 }
 

@@ -27,8 +27,9 @@ mod simulate;
 mod status;
 mod tasks;
 mod text;
+mod usage;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -152,10 +153,15 @@ impl Context {
 
     /// Returns `overnight`, with the project named where it is not the default one: for hints to type.
     pub(crate) fn program(&self) -> String {
-        match self.project.as_os_str() == DEFAULT_PROJECT {
-            true => "overnight".to_owned(),
-            false => format!("overnight -p {}", shell_word(&self.project.display().to_string())),
-        }
+        program(&self.project)
+    }
+}
+
+/// Returns `overnight` as it is typed for a project.
+pub(crate) fn program(project: &Path) -> String {
+    match project.as_os_str() == DEFAULT_PROJECT {
+        true => "overnight".to_owned(),
+        false => format!("overnight -p {}", shell_word(&project.display().to_string())),
     }
 }
 
@@ -175,7 +181,7 @@ pub(crate) fn shell_word(word: &str) -> String {
 pub fn main() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage::tell(&error),
     };
     color(cli.global.color);
     trace(cli.global.verbose);
@@ -198,13 +204,6 @@ pub fn main() -> ExitCode {
 fn parse() -> Result<Cli, clap::Error> {
     let matches = Cli::command().try_get_matches()?;
     Cli::from_arg_matches(&matches)
-}
-
-/// Help and version are what was asked for; all else is wrong usage.
-fn usage(error: &clap::Error) -> ExitCode {
-    // Nobody can be told that the output is gone.
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
 }
 
 fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {

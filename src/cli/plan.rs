@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure};
 use super::tasks;
-use super::text::{count, thousands};
+use super::text::{count, thousands, whole};
 use super::{Context, server};
 use crate::domain::{NanoUsd, Price, RequestId, RowId, Usage};
 use crate::machine::plan::{Left, Liveness};
@@ -30,7 +30,7 @@ The estimate counts the input of the first rows that are due; for the output it 
 of the answers on record, and where there is none, a guess that it names.")]
 pub(crate) struct Args {
     /// How many rendered requests to show.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = whole::<usize>(0, None))]
     examples: usize,
     /// Leave requests in doubt out, as `run --in-doubt=hold` does.
     #[arg(long, value_name = "POLICY", default_value = "resend")]

@@ -1,13 +1,15 @@
 //! `overnight prompt`: prompts and their versions.
 
+use std::error::Error;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::Context;
 use super::failure::{Exit, Failure};
 use super::server;
-use super::text::{count, moment};
+use super::text::{count, moment, whole};
+use super::{Context, shell_word};
 use crate::domain::{AnswerFormat, ModelName, PromptSpec, Structured};
 use crate::engine::Clock;
 use crate::input::prompt_file::{self, PromptDefaults};
@@ -102,7 +104,7 @@ pub(crate) struct PromptOptions {
     #[arg(long, value_name = "PROVIDER/MODEL", value_parser = model)]
     model: Option<ModelName>,
     /// The most tokens that an answer may have. Wins over the prompt's own.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
     max_tokens: Option<u32>,
     /// The labels that an answer must be one of, separated by commas.
     #[arg(long, value_name = "A,B,…", value_delimiter = ',')]
@@ -171,7 +173,6 @@ pub(crate) fn read(
     context: &Context,
 ) -> Result<Ready, Failure> {
     let (text, file) = text_of(source)?;
-    let text = with_choices(text, &options.choices)?;
     let defaults = |base_url, structured| PromptDefaults {
         model: options.model.clone(),
         max_tokens: options.max_tokens,
@@ -183,27 +184,38 @@ pub(crate) fn read(
         let path = folder.join(name);
         std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let what =
-        file.as_ref().map_or_else(|| "the prompt".to_owned(), |file| file.display().to_string());
-    let parse = |base_url, structured, load: &mut dyn FnMut(&str) -> Result<String, String>| {
-        prompt_file::parse(&text, &defaults(base_url, structured), load)
-            .map_err(|error| Failure::error(format!("{what} is not a prompt")).caused_by(&error))
+    let what = file
+        .as_ref()
+        .map_or_else(|| "the prompt".to_owned(), |file| format!("the prompt {}", file.display()));
+    let cannot =
+        |error: &dyn Error| Failure::error(format!("{what} cannot be used")).caused_by(error);
+    let mut parse = |text: &str, base_url, structured| {
+        prompt_file::parse(text, &defaults(base_url, structured), &mut load).map_err(|error| {
+            match error.problem {
+                prompt_file::Problem::NoModel => cannot(&error),
+                _ => cannot(&error).hint(AS_WRITTEN),
+            }
+        })
     };
-    // Read twice: how limits and forms are sent hangs on where the model is, which the prompt may say.
-    let first = parse(prompt_file::BaseUrl::Own, Structured::Schema, &mut load)?;
+    // Read more than once: how limits and forms are sent hangs on where the model is, which the prompt
+    // may say; and the lines of an error are those of the text as it was given, before --choices.
+    let first = parse(&text, prompt_file::BaseUrl::Own, Structured::Schema)?;
+    Template::compile(&first.spec).map_err(|error| cannot(&error).hint(AS_WRITTEN))?;
+    let text = with_choices(text, &options.choices)?;
     let provider = server::provider(&first.spec.model)?;
     let place = server::place(provider, base_url, &context.settings)?;
-    let parsed = parse(place.base_url(), provider.structured, &mut load)?;
-    check_parameters(&parsed.spec)
-        .map_err(|error| Failure::error(format!("{what} is not a prompt")).caused_by(&error))?;
-    let template = Template::compile(&parsed.spec)
-        .map_err(|error| Failure::error(format!("{what} is not a prompt")).caused_by(&error))?;
+    let parsed = parse(&text, place.base_url(), provider.structured)?;
+    check_parameters(&parsed.spec).map_err(|error| cannot(&error))?;
+    let template = Template::compile(&parsed.spec).map_err(|error| cannot(&error))?;
     let stem =
         file.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     let name = options.name.clone().or(parsed.name).or(stem).unwrap_or_else(|| "main".to_owned());
     check_name(&name)?;
     Ok(Ready { name, spec: parsed.spec, template })
 }
+
+/// Where a person sees how a prompt is written.
+const AS_WRITTEN: &str = "`overnight prompt add --help` shows how a prompt is written";
 
 fn check_name(name: &str) -> Result<(), Failure> {
     match name.is_empty() || name.chars().any(|char| char.is_control() || char == '@') {
@@ -223,8 +235,8 @@ fn text_of(source: &Source) -> Result<(String, Option<PathBuf>), Failure> {
             if path.is_file() {
                 return read_file(&path).map(|text| (text, Some(path)));
             }
-            if looks_like_a_file(given) {
-                return Err(Failure::error(format!("there is no prompt file {given}"))
+            if path.is_dir() || looks_like_a_file(given) {
+                return Err(cannot_read(&path, &ErrorKind::NotFound.into())
                     .hint("a prompt's text names columns as {{ column }}"));
             }
             Ok((given.clone(), None))
@@ -242,21 +254,43 @@ fn looks_like_a_file(given: &str) -> bool {
         .is_some_and(|ending| endings.contains(&ending.to_ascii_lowercase().as_str()));
     !given.contains("{{")
         && !given.contains('\n')
-        && (has_ending || given.starts_with(['/', '.', '~']))
+        && (has_ending
+            || given.starts_with(['/', '.', '~'])
+            || (given.contains('/') && !given.contains(char::is_whitespace)))
 }
 
 fn read_file(path: &Path) -> Result<String, Failure> {
-    let cannot = |error: &dyn std::error::Error| {
-        Failure::error(format!("cannot read the prompt {}", path.display())).caused_by(error)
+    let bytes = match path.as_os_str() == "-" {
+        true => {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+        }
+        false => std::fs::read(path),
     };
-    if path.as_os_str() == "-" {
-        return std::io::read_to_string(std::io::stdin()).map_err(|error| cannot(&error));
-    }
-    let bytes = std::fs::read(path).map_err(|error| cannot(&error))?;
+    let bytes = bytes.map_err(|error| cannot_read(path, &error))?;
     String::from_utf8(bytes).map_err(|error| {
-        cannot(&error.utf8_error())
-            .hint("a prompt is UTF-8 text; `iconv -f CP949 -t UTF-8` converts it")
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let what = match path.as_os_str() == "-" {
+            true => "the prompt on standard input".to_owned(),
+            false => format!("the prompt {}", path.display()),
+        };
+        Failure::error(format!("{what} is not UTF-8 text from line {line} on"))
+            .hint("`iconv -f CP949 -t UTF-8 OLD > NEW` converts it, where CP949 is what it is in")
     })
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
+    if path.is_dir() {
+        return Failure::error(format!("{} is a folder, not a prompt", path.display()))
+            .hint("name a file in it");
+    }
+    match error.kind() {
+        ErrorKind::NotFound => {
+            Failure::error(format!("there is no prompt file {}", path.display()))
+        }
+        _ => Failure::error(format!("cannot read the prompt {}", path.display())).caused_by(error),
+    }
 }
 
 /// Writes `--choices` into the prompt itself, so that the record says it all.
@@ -391,6 +425,14 @@ fn diff(args: &DiffArgs, context: &Context) -> Result<Exit, Failure> {
         (find(&prompts, &args.old)?, find(&prompts, new)?)
     } else {
         let newest = find(&prompts, &args.old)?;
+        if newest.version == 1 {
+            return Err(Failure::error(format!("prompt {} has one version only", newest.name))
+                .hint(format!(
+                    "`{} prompt add FILE --name {}` makes its next one",
+                    context.program(),
+                    shell_word(&newest.name)
+                )));
+        }
         let before = format!("{}@{}", newest.name, newest.version.saturating_sub(1));
         (find(&prompts, &before)?, newest)
     };
@@ -452,19 +494,21 @@ pub(crate) fn find<'p>(
         })
         .ok_or_else(|| {
             let near = closest(base, prompts.iter().map(|prompt| prompt.name.as_str()));
-            let failure = Failure::error(format!("there is no prompt {name}")).hint(names(prompts));
-            match near.filter(|near| *near != base) {
-                Some(near) => failure.hint(format!("did you mean {near}?")),
+            let failure = Failure::error(format!("there is no prompt {name:?}"));
+            let failure = match near.filter(|near| *near != base) {
+                Some(near) => failure.hint(format!("did you mean {near:?}?")),
                 None => failure,
-            }
+            };
+            failure.hint(names(prompts))
         })
 }
 
 fn names(prompts: &[PromptRecord]) -> String {
     let names: Vec<String> =
         prompts.iter().map(|prompt| format!("{}@{}", prompt.name, prompt.version)).collect();
-    match names.is_empty() {
-        true => "`overnight prompt add FILE --model MODEL` adds one".to_owned(),
-        false => format!("there are {}", names.join(", ")),
+    match names.len() {
+        0 => "`overnight prompt add FILE --model MODEL` adds one".to_owned(),
+        1 => format!("there is {}", names.join(", ")),
+        _ => format!("there are {}", names.join(", ")),
     }
 }

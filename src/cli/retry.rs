@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::rows::{self, Wording};
-use super::text::{count, thousands};
+use super::text::{count, thousands, whole};
 use crate::domain::FailureClass;
 use crate::engine::Clock;
 use crate::machine::closest::closest;
@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ROW", num_args = 1..)]
     rows: Vec<String>,
     /// Send them with this token limit, which may be more than the prompt's own.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
     max_tokens: Option<u32>,
 }
 

@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure};
 use super::plan::{self, InDoubt, PromptPlan};
 use super::progress::Progress;
 use super::server::Place;
-use super::text::{count, moment, parse_duration, thousands};
+use super::text::{count, moment, parse_some_duration, thousands, whole};
 use super::{Context, server, tasks};
 use crate::domain::{Event, FailureClass, HowEnded, NanoUsd, Problem, RunId, Tally};
 use crate::engine::{self, Clock, Control, EngineError, Proxies, RunPlan, Task, Transport};
@@ -41,19 +41,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ROUTE", default_value = "auto")]
     route: Route,
     /// Take up at most N requests.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(1, None))]
     limit: Option<u64>,
     /// Have N requests in flight from the start, and never more; without it the number adapts.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, Some(10_000)))]
     concurrency: Option<u32>,
     /// Send at most N requests a minute.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
     rpm: Option<u32>,
     /// Send and receive at most about N tokens a minute.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
     tpm: Option<u32>,
     /// Wait at most so long for a reply.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", allow_hyphen_values = true, value_parser = parse_some_duration)]
     timeout: Duration,
     /// What to do with requests that may have been sent and have no reply on file.
     #[arg(long, value_name = "POLICY", default_value = "resend")]

@@ -5,6 +5,7 @@
 //! [`Secret`]s: they are never written anywhere.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::engine::Secret;
@@ -21,15 +22,37 @@ impl Settings {
     /// Reads `.env` in the current folder, if there is one.
     pub(crate) fn read() -> Self {
         let path = Path::new(".env");
-        let Ok(found) = dotenvy::from_path_iter(path) else { return Self::default() };
+        // A folder of this name is a virtual environment of Python's.
+        if !path.is_file() {
+            return Self::default();
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text),
+            Err(error) => Self {
+                problem: Some(
+                    match error.kind() {
+                        ErrorKind::InvalidData => ".env is not UTF-8 text; nothing of it is used",
+                        _ => ".env cannot be read; nothing of it is used",
+                    }
+                    .to_owned(),
+                ),
+                ..Self::default()
+            },
+        }
+    }
+
+    fn parse(text: &str) -> Self {
         let mut settings = Self::default();
-        for pair in found {
+        for pair in dotenvy::from_read_iter(text.as_bytes()) {
             match pair {
                 Ok((name, value)) => {
                     settings.from_file.insert(name, value);
                 }
                 // The error's own text repeats the line, which may hold a key.
-                Err(_) => settings.problem = Some("a line of .env cannot be read".to_owned()),
+                Err(dotenvy::Error::LineParse(line, _)) => {
+                    settings.problem = Some(unreadable(text, &line));
+                }
+                Err(_) => settings.problem = Some(unreadable(text, "")),
             }
         }
         settings
@@ -76,5 +99,37 @@ impl Settings {
             .or_else(|| self.get("COMPUTERNAME"))
             .or_else(from_file)
             .map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+    }
+}
+
+/// Says which line of `.env` cannot be read, and not what stands in it.
+fn unreadable(text: &str, line: &str) -> String {
+    let first = line.lines().next().unwrap_or_default().trim();
+    let number = text.lines().position(|other| !first.is_empty() && other.trim() == first);
+    let which = number.map_or_else(|| "a line".to_owned(), |index| format!("line {}", index + 1));
+    format!("{which} of .env cannot be read; a line reads NAME=VALUE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_line_is_named_by_its_number_and_costs_no_other_line() {
+        let settings = Settings::parse("A=1\nsk secret words\nB=2\n");
+        assert_eq!(
+            settings.problem(),
+            Some("line 2 of .env cannot be read; a line reads NAME=VALUE")
+        );
+        assert_eq!(
+            (settings.from_file["A"].as_str(), settings.from_file["B"].as_str()),
+            ("1", "2")
+        );
+        let open = Settings::parse("A=1\nB=\"secret\n");
+        assert!(
+            open.problem().is_some_and(|problem| !problem.contains("secret")),
+            "{:?}",
+            open.problem()
+        );
     }
 }

@@ -25,10 +25,10 @@ use crate::simulate::{self, Fault, Faults, Settings, Totals};
 #[command(after_help = after_help())]
 pub(crate) struct Args {
     /// The port on 127.0.0.1; 0 takes any that is free.
-    #[arg(long, value_name = "N", default_value_t = 8787)]
+    #[arg(long, value_name = "N", default_value_t = 8787, allow_negative_numbers = true, value_parser = text::whole::<u16>(0, Some(65_535)))]
     port: u16,
     /// What answers, ids, jitter and faults are drawn from; the same seed gives the same answers.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = text::whole::<u64>(0, None))]
     seed: u64,
     /// How long a reply takes.
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = text::parse_duration)]
@@ -37,17 +37,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     jitter: f64,
     /// Requests per minute; above it calls are refused with 429, and replies carry `x-ratelimit-*`.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::whole::<u32>(1, None))]
     rpm: Option<u32>,
     /// Tokens per minute; above it calls are refused with 429, and replies carry `x-ratelimit-*`.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::whole::<u32>(1, None))]
     tpm: Option<u32>,
     /// The most tokens that a prompt and its completion may have together.
     #[arg(
         long,
         value_name = "TOKENS",
         default_value_t = 128_000,
-        value_parser = clap::value_parser!(u32).range(1..)
+        allow_negative_numbers = true,
+        value_parser = text::whole::<u32>(1, None)
     )]
     context: u32,
     /// A model that is served, may be given several times; without it every name is.
@@ -350,9 +351,9 @@ mod tests {
             (["--latency", "soon"], "write it as 30s"),
             (["--faults", "teapot=1"], "there are 429, quota"),
             (["--faults", "429"], "does not say when"),
-            (["--rpm", "0"], "is not in 1.."),
-            (["--context", "0"], "is not in 1.."),
-            (["--port", "70000"], "is not in 0..=65535"),
+            (["--rpm", "0"], "1 or more"),
+            (["--context", "0"], "1 or more"),
+            (["--port", "70000"], "from 0 to 65,535"),
             (["--api-key", ""], "value is required"),
             (["--model", ""], "value is required"),
         ] {

@@ -55,6 +55,29 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| wrong())
 }
 
+/// Returns the reader of a whole number that is at least `least` and at most `most`.
+pub(crate) fn whole<N: TryFrom<u64>>(
+    least: u64,
+    most: Option<u64>,
+) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let read = text.parse::<u64>().ok();
+        let in_range = read.filter(|read| (least..=most.unwrap_or(u64::MAX)).contains(read));
+        in_range.and_then(|read| N::try_from(read).ok()).ok_or_else(|| match most {
+            Some(most) => format!("a whole number from {least} to {} is needed", thousands(most)),
+            None => format!("a whole number is needed, {least} or more"),
+        })
+    }
+}
+
+/// Reads a duration that is more than nothing.
+pub(crate) fn parse_some_duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).and_then(|duration| match duration.is_zero() {
+        true => Err("it has to be more than nothing".to_owned()),
+        false => Ok(duration),
+    })
+}
+
 /// Cuts a text to `width` characters, for one line of a screen.
 pub(crate) fn one_line(text: &str, width: usize) -> String {
     let flat: String =
@@ -80,12 +103,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_out_of_range_is_told_the_range() {
+        assert_eq!(whole::<u32>(1, None)("7"), Ok(7));
+        let wrong = Err("a whole number is needed, 1 or more".to_owned());
+        for text in ["0", "-1", "x", "1.5", "", "4294967296"] {
+            assert_eq!(whole::<u32>(1, None)(text), wrong, "{text}");
+        }
+        let wrong = Err("a whole number from 1 to 10,000 is needed".to_owned());
+        assert_eq!(whole::<u32>(1, Some(10_000))("10001"), wrong);
+    }
+
+    #[test]
     fn durations_are_read_and_written() {
         assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("5m"), Ok(Duration::from_mins(5)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(parse_duration("soon").is_err());
         assert!(parse_duration("-3s").is_err());
+        assert!(parse_some_duration("0").is_err());
         assert_eq!(duration(Duration::from_millis(12)), "12 ms");
         assert_eq!(duration(Duration::from_mins(125)), "2 h 5 min");
     }

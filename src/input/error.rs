@@ -234,7 +234,10 @@ impl Problem {
             Self::Ragged { line, last_line, .. } if last_line > line => {
                 format!("a quote that is not closed on line {line} joins lines")
             }
-            Self::Ragged { fields, columns, delimiter, .. } if fields > columns => format!(
+            Self::Ragged { fields, columns, delimiter, .. } if fields < columns => {
+                format!("write a {delimiter:?} for each cell that is missing")
+            }
+            Self::Ragged { delimiter, .. } => format!(
                 "put cells that hold {delimiter:?} in quotes, or name another delimiter with \
                  --delimiter"
             ),
@@ -247,20 +250,22 @@ impl Problem {
             Self::RecordTooLarge { .. } => "a quote that opens there may never close".to_owned(),
             Self::JsonArray => piped(file, "jq -c '.[]'", " --format jsonl"),
             Self::JsonOverLines => piped(file, "jq -c .", " --format jsonl"),
-            Self::UnknownKey { key, columns: names } | Self::MissingKey { key, names } => {
+            Self::UnknownKey { key, columns: names } | Self::MissingKey { key, names }
+                if closest(key, names).is_some() =>
+            {
                 format!("did you mean --key {}?", quoted(closest(key, names)?))
             }
-            Self::EmptyKey { .. } | Self::BadKey { .. } => {
-                "without --key, rows are told apart by their cells".to_owned()
+            Self::UnknownKey { .. }
+            | Self::MissingKey { .. }
+            | Self::EmptyKey { .. }
+            | Self::BadKey { .. } => "without --key, rows are told apart by their cells".to_owned(),
+            Self::Empty => "its first line must name the columns".to_owned(),
+            Self::Nul if file == "-" => piped(file, "tr -d '\\000'", ""),
+            Self::Nul => format!("tr -d '\\000' < {} | overnight add -", quoted(file)),
+            Self::NotJson { .. } | Self::BadJson(_) | Self::DuplicateName { .. } => {
+                "mend that line and add the file again; nothing of it was added".to_owned()
             }
-            Self::Io(_)
-            | Self::Empty
-            | Self::Nul
-            | Self::TooManyColumns { .. }
-            | Self::NotJson { .. }
-            | Self::BadJson(_)
-            | Self::Ragged { .. }
-            | Self::DuplicateName { .. } => return None,
+            Self::Io(_) | Self::TooManyColumns { .. } => return None,
         })
     }
 }

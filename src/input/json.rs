@@ -78,7 +78,7 @@ impl<'a> Json<'a> {
 
     /// Takes an object's opening brace.
     pub(super) fn open_object(&mut self) -> Result<(), Flaw> {
-        if self.takes(b'{') { self.deeper() } else { Err(self.expected("{")) }
+        if self.takes(b'{') { self.deeper() } else { Err(self.expected("an opening brace {")) }
     }
 
     /// Goes to the next member of an open object and returns its name, or closes the object.

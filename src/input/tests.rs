@@ -271,7 +271,7 @@ fn json_lines_keep_values_digits_and_order() {
 fn a_line_that_is_not_one_object_is_an_error_with_its_place() {
     let cases: [(&[u8], &str); 10] = [
         (b"{\"a\":1}\n{\"a\":}\n", "line 2, column 6: expected a value"),
-        (b"{\"a\":1}\n[1]\n", "line 2, column 1: expected {"),
+        (b"{\"a\":1}\n[1]\n", "line 2, column 1: expected an opening brace {"),
         (b"{\"a\":1}{\"a\":2}\n", "line 1, column 8: expected the end of the line after"),
         (b"{\n  \"a\":1\n}\n", "line 1: the JSON object that starts here goes on"),
         (b"{\"a\":1,\n\"b\":2}\n", "line 1, column 9: expected a name in double quotes"),

@@ -40,6 +40,14 @@ pub(crate) enum PlaceError {
         /// The folder.
         folder: PathBuf,
     },
+    /// What should be its folder is a file.
+    #[error("cannot write {}: {} is no folder", path.display(), folder.display())]
+    NotAFolder {
+        /// The place.
+        path: PathBuf,
+        /// What is no folder.
+        folder: PathBuf,
+    },
     /// The file that is there may not be changed.
     #[error("{} is there and is read-only", path.display())]
     ReadOnly {
@@ -96,10 +104,12 @@ impl Place {
             Ok(out) => Ok(Self { path: path.to_owned(), out }),
             Err(source) => {
                 let folder = folder(path);
-                match folder.is_dir() {
-                    true => Err(PlaceError::new(path, source)),
-                    false => Err(PlaceError::NoFolder { path: path.to_owned(), folder }),
-                }
+                let path = path.to_owned();
+                Err(match (folder.is_dir(), folder.exists()) {
+                    (true, _) => PlaceError::new(&path, of_the_system(source)),
+                    (false, true) => PlaceError::NotAFolder { path, folder },
+                    (false, false) => PlaceError::NoFolder { path, folder },
+                })
             }
         }
     }
@@ -156,6 +166,14 @@ fn beside(target: PathBuf, replaced: Option<&Metadata>) -> io::Result<Out> {
         temp.as_file().set_permissions(replaced.permissions())?;
     }
     Ok(Out::Beside { temp, target })
+}
+
+/// Takes the name of the file beside away, of which nobody but us has heard.
+fn of_the_system(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(_) => error,
+        None => error.kind().into(),
+    }
 }
 
 fn folder(path: &Path) -> PathBuf {
@@ -230,6 +248,10 @@ mod tests {
         assert!(matches!(folder, PlaceError::IsFolder { .. }), "{folder}");
         let nowhere = write(&dir.path().join("none/a.csv"), "").unwrap_err();
         assert!(nowhere.to_string().ends_with("none"), "{nowhere}");
+        fs::write(dir.path().join("file"), "").unwrap();
+        let below = write(&dir.path().join("file/a.csv"), "").unwrap_err();
+        assert!(below.to_string().ends_with("file is no folder"), "{below}");
+        fs::remove_file(dir.path().join("file")).unwrap();
         let path = dir.path().join("locked.csv");
         fs::write(&path, "mine").unwrap();
         let mut permissions = fs::metadata(&path).unwrap().permissions();

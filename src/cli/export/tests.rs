@@ -285,7 +285,7 @@ fn prompts_stand_beside_each_other_or_alone() {
     assert!(order.starts_with("id,answer,facts.answer.who,"), "{order}");
     let (exit, words) = project.refused(&["--prompt", "fact"]);
     assert_eq!(exit, Exit::Error);
-    assert!(words.contains("did you mean facts?"), "{words}");
+    assert!(words.contains("did you mean \"facts\"?"), "{words}");
 }
 
 #[test]

@@ -145,12 +145,20 @@ fn line_starts(source: &str, from: usize) -> impl Iterator<Item = usize> {
 
 /// Tells what is wrong with a template's syntax.
 pub(super) fn syntax(error: &minijinja::Error, start: Place, template: &str) -> RenderError {
-    let mut what = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    let mut what = error.detail().map_or_else(|| error.kind().to_string(), plainly);
     let met = error.range().and_then(|range| template.get(range.start..)?.chars().next());
     if met.is_some_and(|met| !met.is_ascii() && met.is_alphabetic()) {
         what.push_str("; a column with letters beyond ASCII is written row['…']");
     }
     RenderError::Syntax { place: start.at_line(error.line().unwrap_or(1)), what }
+}
+
+/// Names what the engine calls by names of its own as it stands in a prompt.
+fn plainly(detail: &str) -> String {
+    detail
+        .replace("end of variable block", "`}}`")
+        .replace("end of block", "`%}`")
+        .replace("end of input", "end of the prompt")
 }
 
 /// Tells why a template failed on a row.

@@ -182,10 +182,7 @@ fn a_column_may_have_a_name_in_any_script() {
 #[test]
 fn syntax_is_judged_at_once_and_by_the_line_of_the_file() {
     let error = |template: &str| Template::compile(&prompt(template)).unwrap_err().to_string();
-    assert_eq!(
-        error("one\n{{ text }"),
-        "line 2 of the prompt: unexpected `}`, expected end of variable block"
-    );
+    assert_eq!(error("one\n{{ text }"), "line 2 of the prompt: unexpected `}`, expected `}}`");
     assert_eq!(error("{{ a|nope }}"), "line 1 of the prompt: there is no filter `nope`");
     assert_eq!(
         error("\n{{ a is odd }}{{ a is nope }}"),
