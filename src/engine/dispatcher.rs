@@ -32,16 +32,11 @@ use crate::domain::{
 use crate::machine::pace::{Failed, Landing, Permit};
 use crate::machine::request::{Due, Facts, due};
 use crate::machine::retry::backoff;
+use crate::machine::stop::{Halt, Seen, Watchdog};
 use crate::store::{
     Codec, Order, Promise, PromiseFor, Promised, Receipt, Settlement, Twin, Writer,
 };
 
-/// How long nobody may be there at the start before the address is taken to be wrong.
-const NOBODY_THERE: Duration = Duration::from_secs(5);
-/// How long nobody may be there once somebody was: a night's outage is waited for, not a week's.
-const NOBODY_ANYMORE: Duration = Duration::from_hours(4);
-/// How many requests of a prompt may fail alike, with no answer ever, before the prompt is taken to be wrong.
-const ALL_FAIL: u64 = 200;
 /// Events taken from a channel at a time.
 const GULP: usize = 256;
 
@@ -111,15 +106,13 @@ pub(super) struct Dispatcher {
     followers: Followers,
     stopped: Option<Problem>,
     tally: Tally,
-    any_reply: bool,
-    unreachable_since: Option<Duration>,
-    fails_alike: Vec<u64>,
+    watchdog: Watchdog,
     dictionary_asked: HashSet<usize>,
 }
 
 impl Dispatcher {
     pub(super) fn new(outfit: Outfit) -> Self {
-        let tasks = outfit.tasks.len();
+        let watchdog = Watchdog::new(outfit.answered_before.iter().copied());
         Self {
             rng: fastrand::Rng::with_seed(outfit.seed),
             outfit,
@@ -130,9 +123,7 @@ impl Dispatcher {
             followers: Followers::default(),
             stopped: None,
             tally: Tally::default(),
-            any_reply: false,
-            unreachable_since: None,
-            fails_alike: vec![0; tasks],
+            watchdog,
             dictionary_asked: HashSet::new(),
         }
     }
@@ -418,42 +409,28 @@ impl Dispatcher {
     }
 
     fn look_for_reasons_to_stop(&mut self, flight: &Flight, landed: &Landed) {
-        if landed.status_code.is_some() {
-            self.any_reply = true;
-            self.unreachable_since = None;
-        }
-        let message = || landed.error.clone().unwrap_or_default();
         let task = flight.job.task;
-        match landed.outcome {
-            Outcome::Failed(class) if class.stops_run() => {
+        if landed.outcome == Outcome::Failed(FailureClass::SchemaUnsupported) {
+            self.ask_in_words(task);
+        }
+        let seen = Seen {
+            prompt: task,
+            outcome: landed.outcome,
+            is_first_try: flight.number == 1,
+            has_reply: landed.status_code.is_some(),
+        };
+        let halt = self.watchdog.look(self.outfit.clock.elapsed(), seen);
+        let message = || landed.error.clone().unwrap_or_default();
+        match halt {
+            Some(Halt::Provider(class)) => {
                 self.stop(Problem::Provider { class, message: message() });
             }
-            Outcome::Failed(class @ FailureClass::Unreachable) => {
-                let now = self.outfit.clock.elapsed();
-                let first = *self.unreachable_since.get_or_insert(now);
-                let patience = if self.any_reply { NOBODY_ANYMORE } else { NOBODY_THERE };
-                if now.saturating_sub(first) >= patience {
-                    self.stop(Problem::Provider { class, message: message() });
-                }
+            Some(Halt::EveryRequestFails(class, requests)) => {
+                let prompt = self.prompt_name(task);
+                let message = message();
+                self.stop(Problem::EveryRequestFails { prompt, class, requests, message });
             }
-            Outcome::Failed(
-                class @ (FailureClass::InvalidRequest
-                | FailureClass::InvalidAnswer
-                | FailureClass::MalformedReply
-                | FailureClass::ServerError
-                | FailureClass::Timeout
-                | FailureClass::Connection),
-            ) if flight.number == 1 && !self.outfit.answered_before[task] => {
-                self.fails_alike[task] += 1;
-                if self.fails_alike[task] >= ALL_FAIL {
-                    let (prompt, requests) = (self.prompt_name(task), self.fails_alike[task]);
-                    let message = message();
-                    self.stop(Problem::EveryRequestFails { prompt, class, requests, message });
-                }
-            }
-            Outcome::Failed(FailureClass::SchemaUnsupported) => self.ask_in_words(task),
-            Outcome::Answered | Outcome::Truncated => self.outfit.answered_before[task] = true,
-            Outcome::Failed(_) | Outcome::InDoubt => {}
+            None => {}
         }
     }
 
