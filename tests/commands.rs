@@ -230,7 +230,7 @@ fn run_of_rows_that_fail_and_what_is_said_of_them() {
             &folder,
             &[
                 &["run", "--dry-run", "--json"],
-                &["run", "--json"],
+                &["run", "--json", "--concurrency", "1"],
                 &["run"],
                 &["status"],
                 &["retry", "--failed"],

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
-use super::text::count;
+use super::text::{count, thousands};
 use super::{Context, shell_word};
 use crate::engine::Clock;
 use crate::input::{self, Format, TableOptions};
@@ -99,11 +99,11 @@ fn open(file: &PathBuf) -> Result<File, Failure> {
 fn cannot_read(file: &Path, error: &std::io::Error) -> Failure {
     let shown = file.display();
     match error.kind() {
-        ErrorKind::NotFound => {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
             let failure = Failure::error(format!("there is no file {shown}"));
             match neighbour(file) {
                 Some(near) => failure.hint(format!("did you mean {}?", shell_word(&near))),
-                None => failure,
+                None => failure.hint("give its path from here, or its whole path"),
             }
         }
         ErrorKind::IsADirectory => {
@@ -204,6 +204,7 @@ fn in_file(name: &str, error: StoreError) -> Failure {
 }
 
 fn tell(context: &Context, name: &str, report: AddReport) {
+    let name = if name == "-" { "standard input" } else { name };
     let mut parts = vec![format!("{} added", count(report.added, "row"))];
     let others = [
         (report.changed, "changed"),
@@ -212,7 +213,7 @@ fn tell(context: &Context, name: &str, report: AddReport) {
     ];
     for (number, what) in others {
         if number > 0 {
-            parts.push(format!("{number} {what}"));
+            parts.push(format!("{} {what}", thousands(number)));
         }
     }
     context.out.say(&format!("{name}: {}", parts.join(", ")));

@@ -71,6 +71,12 @@ impl Failure {
         self
     }
 
+    /// Adds what it was caused by, in words.
+    fn because(mut self, words: String) -> Self {
+        self.causes.push(words);
+        self
+    }
+
     /// Adds a next command to type, or another way out.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -102,9 +108,11 @@ fn without_code(words: &str) -> String {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let failure = Self::error(message(&error));
-        let failure = match error.source() {
-            Some(source) => failure.caused_by(source),
-            None => failure,
+        let failure = match (&error, error.source()) {
+            // SQLite quotes the bytes that it cannot read, and its numbers say no more than ours.
+            (StoreError::Damaged { .. }, _) | (_, None) => failure,
+            (StoreError::Sqlite { source, .. }, _) => failure.because(source.to_string()),
+            (_, Some(source)) => failure.caused_by(source),
         };
         match &error {
             StoreError::Missing { path } => failure
@@ -138,9 +146,13 @@ impl From<StoreError> for Failure {
                 Some(hint) => failure.hint(hint),
                 None => failure.hint("`-p FILE` names a project elsewhere"),
             },
-            StoreError::Sqlite { .. }
-            | StoreError::Unreadable { .. }
-            | StoreError::Contradiction(_) => failure,
+            StoreError::Sqlite { path, .. } => failure.hint(format!(
+                "`sqlite3 {} 'PRAGMA integrity_check'` says whether the file is sound",
+                shell_word(&path.display().to_string())
+            )),
+            StoreError::Unreadable { .. } | StoreError::Contradiction(_) => failure
+                .hint("the project's file is damaged, or something else has changed it")
+                .hint("go on from a copy of the time before, if there is one"),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Exit, Failure};
 use super::tasks;
-use super::text::{count, thousands, whole};
+use super::text::{count, them, thousands, whole};
 use super::{Context, server};
 use crate::domain::{NanoUsd, Price, RequestId, RowId, Usage};
 use crate::machine::plan::{Left, Liveness};
@@ -213,14 +213,27 @@ fn describe(
     if left.answered > 0 {
         lines.push(field("answered", &count(left.answered, "request")));
     }
+    let program = context.program();
     let resting = [
-        (left.failed_for_good, "failed for good: `overnight retry --failed` makes them due"),
+        (
+            left.failed_for_good,
+            format!(
+                "failed for good: `{program} retry --failed` makes {} due",
+                them(left.failed_for_good)
+            ),
+        ),
         (
             left.at_token_limit,
-            "cut at the highest token limit: `overnight retry --truncated --max-tokens N`",
+            format!("cut at the highest token limit: `{program} retry --truncated --max-tokens N`"),
         ),
-        (left.held, "in doubt and held: `overnight retry --in-doubt` makes them due"),
-        (left.under_way, "under way"),
+        (
+            left.held,
+            format!(
+                "in doubt and held: `{program} retry --in-doubt` makes {} due",
+                them(left.held)
+            ),
+        ),
+        (left.under_way, "under way".to_owned()),
     ];
     for (number, what) in resting {
         if number > 0 {
@@ -236,7 +249,7 @@ fn field(name: &str, value: &str) -> String {
 
 fn reasons(left: Left) -> String {
     let parts: Vec<String> = [
-        (left.new, "never sent"),
+        (left.new, "pending"),
         (left.failed, "failed before"),
         (left.truncated, "cut by the token limit"),
         (left.in_doubt, "in doubt"),

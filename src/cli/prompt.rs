@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
+use super::page::aligned;
 use super::server;
 use super::text::{count, moment, whole};
 use super::{Context, shell_word};
@@ -204,7 +205,15 @@ pub(crate) fn read(
     let text = with_choices(text, &options.choices)?;
     let provider = server::provider(&first.spec.model)?;
     let place = server::place(provider, base_url, &context.settings)?;
-    let parsed = parse(&text, place.base_url(), provider.structured)?;
+    let (at, structured) = (place.base_url(), provider.structured);
+    let parsed =
+        match options.choices.is_empty() {
+            true => parse(&text, at, structured)?,
+            // The text alone was good.
+            false => prompt_file::parse(&text, &defaults(at, structured), &mut load).map_err(
+                |error| Failure::usage("--choices cannot be used").caused_by(&error.problem),
+            )?,
+        };
     check_parameters(&parsed.spec).map_err(|error| cannot(&error))?;
     let template = Template::compile(&parsed.spec).map_err(|error| cannot(&error))?;
     let stem =
@@ -236,8 +245,7 @@ fn text_of(source: &Source) -> Result<(String, Option<PathBuf>), Failure> {
                 return read_file(&path).map(|text| (text, Some(path)));
             }
             if path.is_dir() || looks_like_a_file(given) {
-                return Err(cannot_read(&path, &ErrorKind::NotFound.into())
-                    .hint("a prompt's text names columns as {{ column }}"));
+                return Err(cannot_read(&path, &ErrorKind::NotFound.into()));
             }
             Ok((given.clone(), None))
         }
@@ -288,6 +296,7 @@ fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
     match error.kind() {
         ErrorKind::NotFound => {
             Failure::error(format!("there is no prompt file {}", path.display()))
+                .hint("`overnight prompt add --text TEXT` and `overnight init --prompt TEXT` take the text itself; {{ column }} names a column")
         }
         _ => Failure::error(format!("cannot read the prompt {}", path.display())).caused_by(error),
     }
@@ -330,6 +339,7 @@ fn add(args: AddArgs, context: &Context) -> Result<Exit, Failure> {
         ready.template.check_columns(&columns).map_err(|error| {
             Failure::error(format!("prompt {} does not fit the table", ready.name))
                 .caused_by(&error)
+                .hint("name the columns in the prompt as they are in the table")
         })?;
     }
     let (record, is_new) = store.add_prompt(&ready.name, &ready.spec, Clock::now())?;
@@ -369,20 +379,19 @@ fn list(context: &Context) -> Result<Exit, Failure> {
             .out
             .hint(&format!("`{} prompt add FILE --model MODEL` adds one", context.program()));
     }
-    let width = prompts.iter().map(|prompt| prompt.name.chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    for prompt in &prompts {
-        let pad = " ".repeat(width - prompt.name.chars().count());
-        text.push_str(&format!(
-            "{}{pad}  v{:<3} {}  {}{}\n",
-            prompt.name,
-            prompt.version,
-            prompt.spec.model,
-            count(prompt.requests, "request"),
-            if prompt.is_live { "" } else { "  (old version)" }
-        ));
-    }
-    context.out.data(&text)?;
+    let lines: Vec<[String; 5]> = prompts
+        .iter()
+        .map(|prompt| {
+            [
+                prompt.name.clone(),
+                format!("v{}", prompt.version),
+                prompt.spec.model.to_string(),
+                count(prompt.requests, "request"),
+                if prompt.is_live { "" } else { "(old version)" }.to_owned(),
+            ]
+        })
+        .collect();
+    context.out.data(&aligned(&lines).into_iter().map(|line| line + "\n").collect::<String>())?;
     Ok(Exit::Done)
 }
 
@@ -400,7 +409,7 @@ fn show(args: &ShowArgs, context: &Context) -> Result<Exit, Failure> {
         Some(name) => find(&prompts, name)?,
         None => match prompts.iter().filter(|prompt| prompt.is_live).collect::<Vec<_>>()[..] {
             [only] => only,
-            _ => return Err(Failure::usage("which prompt?").hint(names(&prompts))),
+            _ => return Err(Failure::usage(which(&prompts)).hint(names(&prompts))),
         },
     };
     if context.out.is_json() {
@@ -501,6 +510,13 @@ pub(crate) fn find<'p>(
             };
             failure.hint(names(prompts))
         })
+}
+
+fn which(prompts: &[PromptRecord]) -> &'static str {
+    match prompts.is_empty() {
+        true => "there is no prompt yet",
+        false => "there are several prompts, and none was named",
+    }
 }
 
 fn names(prompts: &[PromptRecord]) -> String {

@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure};
 use super::plan::{self, InDoubt, PromptPlan};
 use super::progress::Progress;
 use super::server::Place;
-use super::text::{count, moment, parse_some_duration, thousands, whole};
+use super::text::{count, moment, parse_some_duration, them, thousands, whole};
 use super::{Context, server, tasks};
 use crate::domain::{Event, FailureClass, HowEnded, NanoUsd, Problem, RunId, Tally};
 use crate::engine::{self, Clock, Control, EngineError, Proxies, RunPlan, Task, Transport};
@@ -191,14 +191,21 @@ fn stuck_hints(left: &crate::machine::plan::Left, context: &Context) {
         (
             left.failed_for_good,
             "failed",
-            format!("`{program} retry --failed` makes them due again"),
+            format!("`{program} retry --failed` makes {} due again", them(left.failed_for_good)),
         ),
         (
             left.at_token_limit,
             "cut by the token limit",
-            format!("`{program} retry --truncated --max-tokens N` gives them more room"),
+            format!(
+                "`{program} retry --truncated --max-tokens N` gives {} more room",
+                them(left.at_token_limit)
+            ),
         ),
-        (left.held, "in doubt", format!("`{program} retry --in-doubt` makes them due again")),
+        (
+            left.held,
+            "in doubt",
+            format!("`{program} retry --in-doubt` makes {} due again", them(left.held)),
+        ),
     ];
     for (number, what, hint) in hints {
         if number > 0 {

@@ -15,6 +15,11 @@ pub(crate) fn count(number: u64, one: &str) -> String {
     format!("{} {}", thousands(number), if number == 1 { one } else { plural })
 }
 
+/// Returns `it` for one thing, else `them`.
+pub(crate) fn them(number: u64) -> &'static str {
+    if number == 1 { "it" } else { "them" }
+}
+
 /// Returns a number with commas.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();

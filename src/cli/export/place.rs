@@ -170,9 +170,10 @@ fn beside(target: PathBuf, replaced: Option<&Metadata>) -> io::Result<Out> {
 
 /// Takes the name of the file beside away, of which nobody but us has heard.
 fn of_the_system(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(_) => error,
-        None => error.kind().into(),
+    let words = error.to_string();
+    match words.split_once(" at path ") {
+        Some((what, _)) => io::Error::new(error.kind(), what.to_owned()),
+        None => error,
     }
 }
 

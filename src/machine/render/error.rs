@@ -229,17 +229,21 @@ pub struct UnknownColumn {
 
 impl fmt::Display for UnknownColumns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.unknown.len() == 1 { "no column" } else { "no columns" };
-        write!(f, "the prompt names {plural} of the table: ")?;
+        f.write_str("the table has no column ")?;
+        let last = self.unknown.len().saturating_sub(1);
         for (index, unknown) in self.unknown.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}`{}`", unknown.name)?;
+            let joint = match index {
+                0 => "",
+                _ if index == last => " or ",
+                _ => ", ",
+            };
+            write!(f, "{joint}`{}`", unknown.name)?;
             if let Some(suggestion) = &unknown.suggestion {
                 write!(f, " (did you mean `{}`?)", in_template(suggestion))?;
             }
         }
         if self.columns.is_empty() {
-            return f.write_str("; the table has no columns");
+            return f.write_str("; it has no columns at all");
         }
         let shown: Vec<String> =
             self.columns.iter().take(MOST_COLUMNS).map(|name| in_template(name)).collect();

@@ -129,12 +129,12 @@ fn unknown_columns_are_refused_with_the_columns_there_are() {
     assert_eq!(check("{{ text }}{{ row['two words'] }}{{ row|tojson }}"), Ok(()));
     assert_eq!(
         check("{{ txt }} {{ row['two word'] }}").unwrap_err(),
-        "the prompt names no columns of the table: `two word` (did you mean `row['two words']`?), \
-         `txt` (did you mean `text`?); its columns are text, row['two words'], id"
+        "the table has no column `two word` (did you mean `row['two words']`?) \
+         or `txt` (did you mean `text`?); its columns are text, row['two words'], id"
     );
     assert_eq!(
         check("{{ banana }}").unwrap_err(),
-        "the prompt names no column of the table: `banana`; \
+        "the table has no column `banana`; \
          its columns are text, row['two words'], id"
     );
 }
