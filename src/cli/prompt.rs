@@ -278,7 +278,7 @@ fn read_file(path: &Path) -> Result<String, Failure> {
     let bytes = bytes.map_err(|error| cannot_read(path, &error))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = valid.split(|byte| *byte == b'\n').count();
         let what = match path.as_os_str() == "-" {
             true => "the prompt on standard input".to_owned(),
             false => format!("the prompt {}", path.display()),
