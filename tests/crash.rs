@@ -2,6 +2,12 @@
 //!
 //! Where a run is cut is decided by what the provider has seen, never by a clock.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the record is looked at as any other program would"
+)]
+
 mod support;
 
 use std::collections::HashSet;
@@ -192,9 +198,9 @@ fn what_a_crash_leaves_is_read_as_it_stands_before_any_run_goes_on() {
         ["overnight.db", "overnight.db-run", "overnight.db-shm", "overnight.db-wal", "rows.csv"];
     assert_eq!(folder.names(), left);
 
-    let plain = copy(&folder);
+    let found = copy(&folder);
     let state = |word: &str| {
-        number(&plain, &format!("SELECT count(*) FROM request WHERE state = '{word}'"))
+        number(&found, &format!("SELECT count(*) FROM request WHERE state = '{word}'"))
     };
     let (answers, in_flight) = (state("answered"), state("in_flight"));
     assert!((1..=12).contains(&in_flight), "{in_flight} in flight");
@@ -208,19 +214,19 @@ fn what_a_crash_leaves_is_read_as_it_stands_before_any_run_goes_on() {
 
     let plan = copy(&folder).ok(&["plan", "--json"]).json();
     let failed =
-        number(&plain, "SELECT count(*) FROM request WHERE error_class = 'invalid_request'");
+        number(&found, "SELECT count(*) FROM request WHERE error_class = 'invalid_request'");
     assert_eq!(plan["due"], ROWS - answers - failed);
     let dry = copy(&folder).ok(&["run", "--dry-run", "--json"]).json();
     assert_eq!(dry["due"], plan["due"]);
 
     let export = copy(&folder).ok(&["export", "-"]).stdout;
-    let states = |word: &str| {
+    let exported = |word: &str| {
         let mut table = csv::Reader::from_reader(export.as_bytes());
         table.records().filter(|row| row.as_ref().unwrap().iter().next_back() == Some(word)).count()
     };
-    assert_eq!((states("answered"), states("in_doubt")), (answers, in_flight));
+    assert_eq!((exported("answered"), exported("in_doubt")), (answers, in_flight));
 
-    let key: String = open(&plain)
+    let key: String = open(&found)
         .query_row("SELECT key FROM answers WHERE state = 'in_flight' LIMIT 1", [], |row| {
             row.get(0)
         })

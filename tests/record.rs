@@ -1,5 +1,11 @@
 //! The record as a person has it: one private file, in a format that stays readable, in which rows keep their identity.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the record is looked at as any other program would"
+)]
+
 mod support;
 
 use std::io::{BufRead, BufReader};
@@ -190,9 +196,9 @@ fn a_project_of_format_1_opens_forever() {
     let shown = folder.ok(&["show", "k02", "--prompt", "label", "--json"]).json();
     let text = shown.to_string();
     let body = folder.command(&["show", "k02", "--prompt", "label", "--request"]).output().unwrap();
-    let fingerprint: String =
-        Sha256::digest(&body.stdout).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert!(text.contains(&format!("r1:{fingerprint}")), "{text}");
+    let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
+    let fingerprint = Sha256::digest(&body.stdout).iter().fold("r1:".to_owned(), hex);
+    assert!(text.contains(&fingerprint), "{text}");
     let reply = folder.ok(&["show", "k01", "--prompt", "note", "--reply"]);
     assert_eq!(reply.json()["choices"][0]["message"]["content"], "한마디로 조용한 흐름 중심의 글");
 }
@@ -245,7 +251,7 @@ fn a_write_lock_makes_add_wait_and_say_so() {
 fn a_lock_in_the_middle_of_a_run_loses_nothing_and_sends_nothing_twice() {
     let provider = echo();
     let folder = project(&provider);
-    let table: String = (0..400).map(|row| format!("row {row}\n")).collect();
+    let table: String = (0..400).flat_map(|row| [row.to_string(), "\n".into()]).collect();
     folder.write("a.csv", format!("text\n{table}")).ok(&["add", "a.csv"]);
     let holder = open(&folder);
     holder.busy_timeout(Duration::from_secs(30)).unwrap();

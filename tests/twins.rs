@@ -1,5 +1,11 @@
 //! Requests with the same body: one buys, all share, and nobody waits for good.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the record is looked at as any other program would"
+)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Lines};
@@ -18,6 +24,11 @@ fn project(provider: &Provider, rows: &str) -> Folder {
     folder.ok(&["init", "--model", "gpt-4o-mini", "--prompt", "{{ text }}", "--base-url", &url]);
     folder.ok(&["add", "rows.csv"]);
     folder
+}
+
+/// So many rows that differ.
+fn rows(count: usize) -> String {
+    (0..count).fold(String::new(), |table, row| table + &format!("row {row},{row}\n"))
 }
 
 /// Waits for the end, within a generous bound; a run that hangs is killed and fails the test.
@@ -55,7 +66,7 @@ fn those_who_wait_go_on_where_their_leader_shares_in_the_end() {
             Act::says("fine")
         }
     });
-    let between: String = (0..60).map(|row| format!("row {row},0\n")).collect();
+    let between = rows(60);
     let folder = project(&provider, &format!("same,1\nsame,2\n{between}same,3\n"));
     let run = folder.start(&["run", "--concurrency", "2"]);
     assert_eq!(end_of(run), Some(0));
@@ -73,15 +84,13 @@ fn a_stop_ends_the_run_for_those_who_begin_to_wait_after_it_too() {
             std::thread::sleep(Duration::from_millis(2));
         }
     };
-    let provider = Provider::start(move |request| match request.text().as_str() {
-        "same" => {
+    let provider = Provider::start(move |request| {
+        if request.text() == "same" {
             wait_for(&gates.0);
-            Act::error(500, "server_error", "oops")
+            return Act::error(500, "server_error", "oops");
         }
-        _ => {
-            wait_for(&gates.1);
-            Act::says("fine")
-        }
+        wait_for(&gates.1);
+        Act::says("fine")
     });
     let folder = project(&provider, "same,1\nother,1\nsame,2\n");
     let mut run = folder.start(&["run", "--concurrency", "2"]);
@@ -131,8 +140,7 @@ fn many_prompts_on_one_model_share_its_pace_and_their_equal_requests() {
         0 if request.text().contains('7') => Act::error(429, "rate_limit_exceeded", "slow down"),
         _ => Act::says("fine"),
     });
-    let rows: String = (0..40).map(|row| format!("row {row},{row}\n")).collect();
-    let folder = project(&provider, &rows);
+    let folder = project(&provider, &rows(40));
     let prompt = |name: &str, text: &str| {
         folder.ok(&["prompt", "add", "--name", name, "--model", "gpt-4o-mini", "--text", text]);
     };
@@ -151,8 +159,7 @@ fn many_prompts_on_one_model_share_its_pace_and_their_equal_requests() {
 fn a_stop_lets_go_of_a_feeder_that_waits_for_room() {
     // Far more rows than are rendered ahead, and a provider that refuses every key.
     let provider = Provider::start(|_| Act::error(401, "invalid_api_key", "no"));
-    let rows: String = (0..3000).map(|row| format!("row {row},{row}\n")).collect();
-    let folder = project(&provider, &rows);
+    let folder = project(&provider, &rows(3000));
     let run = folder.start(&["run", "--concurrency", "2"]);
     assert_eq!(end_of(run), Some(1));
     assert_eq!(folder.ok(&["plan", "--json"]).json()["due"], 3000);
