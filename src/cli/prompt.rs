@@ -21,6 +21,11 @@ use crate::store::PromptRecord;
 
 /// Work with prompts and their versions.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  overnight prompt add sentiment.prompt
+  overnight prompt list
+  overnight prompt diff sentiment")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -276,7 +281,7 @@ fn read_file(path: &Path) -> Result<String, Failure> {
     let bytes = bytes.map_err(|error| cannot_read(path, &error))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = valid.split(|byte| *byte == b'\n').count();
         let what = match path.as_os_str() == "-" {
             true => "the prompt on standard input".to_owned(),
             false => format!("the prompt {}", path.display()),
