@@ -51,15 +51,17 @@ CREATE INDEX row_live_source ON row (source_id) WHERE retired_at_ms IS NULL;
 CREATE INDEX row_retired_key ON row (key) WHERE retired_at_ms IS NOT NULL;
 
 CREATE TABLE prompt (
-    id            INTEGER PRIMARY KEY,
-    name          TEXT NOT NULL,
-    version       INTEGER NOT NULL CHECK (version > 0),
-    model         TEXT NOT NULL,
-    endpoint      TEXT NOT NULL CHECK (endpoint IN ('chat/completions', 'responses')),
-    source        TEXT NOT NULL,
-    spec          TEXT NOT NULL CHECK (json_valid(spec)),
-    created_at_ms INTEGER NOT NULL,
-    retired_at_ms INTEGER,
+    id               INTEGER PRIMARY KEY,
+    name             TEXT NOT NULL,
+    version          INTEGER NOT NULL CHECK (version > 0),
+    model            TEXT NOT NULL,
+    endpoint         TEXT NOT NULL CHECK (endpoint IN ('chat/completions', 'responses')),
+    source           TEXT NOT NULL,
+    spec             TEXT NOT NULL CHECK (json_valid(spec)),
+    created_at_ms    INTEGER NOT NULL,
+    retired_at_ms    INTEGER,
+    -- Since when the form of its answer is asked for in words, because the server takes no JSON Schema.
+    in_words_from_ms INTEGER,
     UNIQUE (name, version)
 ) STRICT;
 

@@ -9,7 +9,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use overnight::domain::{Fingerprint, Message};
+use overnight::domain::{Fingerprint, Message, Structured};
 use overnight::input::prompt_file::{self, BaseUrl, PromptDefaults};
 use overnight::machine::render::Template;
 use serde_json::{Value, json};
@@ -25,7 +25,12 @@ fn prompts() -> Vec<PathBuf> {
 
 fn render(prompt: &Path) -> Vec<Message> {
     let text = fs::read_to_string(prompt).unwrap();
-    let defaults = PromptDefaults { model: None, max_tokens: None, base_url: BaseUrl::Own };
+    let defaults = PromptDefaults {
+        model: None,
+        max_tokens: None,
+        base_url: BaseUrl::Own,
+        structured: Structured::Schema,
+    };
     let no_file = &mut |path: &str| Err(path.to_owned());
     let spec = prompt_file::parse(&text, &defaults, no_file).unwrap().spec;
     let cells = fs::read_to_string(prompt.with_extension("cells.json")).unwrap();

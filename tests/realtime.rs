@@ -342,6 +342,44 @@ fn an_answer_outside_the_choices_is_asked_again_and_a_bare_label_is_taken() {
 }
 
 #[test]
+fn a_server_without_structured_outputs_is_asked_in_words() {
+    let provider = Provider::start(|request| match request.json().get("response_format") {
+        Some(_) => Act::error(400, "bad", "response_format json_schema is not supported"),
+        None => Act::says("Positive."),
+    });
+    let rows: Vec<String> = (0..40).map(|row| format!("row {row}")).collect();
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let folder = project(
+        &provider,
+        &rows,
+        &["--prompt", "So? {{ text }}", "--choices", "positive,negative"],
+    );
+    let said = folder.ok(&["run"]);
+    assert!(said.stderr.contains("asked in words from now on"), "{}", said.stderr);
+    let refused =
+        provider.requests().iter().filter(|it| it.json().get("response_format").is_some()).count();
+    assert!((1..=8).contains(&refused), "{refused} calls to find out");
+    assert_eq!(provider.count(), 40 + refused);
+    let answers = query(&folder, "SELECT DISTINCT answer, state FROM answers");
+    assert_eq!(answers, [vec![json!("positive"), json!("answered")]]);
+    let last = provider.requests().last().unwrap().clone();
+    assert!(last.text().contains("Answer with exactly one of these"), "{}", last.text());
+
+    // What was sent can be shown for both ways, and a later run knows from the start.
+    let attempts = query(&folder, "SELECT count(body), count(*) FROM attempt WHERE number = 2");
+    assert_eq!(
+        attempts[0][0], attempts[0][1],
+        "the second body of a request is kept as it was sent"
+    );
+    folder.write("more.csv", "text\none more\n");
+    folder.ok(&["add", "more.csv"]);
+    folder.ok(&["run"]);
+    assert_eq!(provider.count(), 40 + refused + 1);
+    let shown = folder.ok(&["show", "#41", "--request"]).stdout;
+    assert_eq!(shown.as_bytes(), provider.requests().last().unwrap().body);
+}
+
+#[test]
 fn equal_requests_are_bought_once_and_share_the_reply() {
     let provider = Provider::start(|_| Act::says("same"));
     let folder = project(&provider, &["a", "b", "a", "a", "b"], PLAIN);

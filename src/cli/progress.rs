@@ -120,6 +120,7 @@ impl Story {
                 self.trouble = Some(one_line(error, 60));
             }
             Event::InDoubt { .. }
+            | Event::AsksInWords { .. }
             | Event::Paused { .. }
             | Event::RecordTrouble { .. }
             | Event::Stopping { .. }
@@ -196,6 +197,9 @@ fn line(event: &Event) -> Option<String> {
         Event::Paused { class, pause } if *pause >= Duration::from_secs(5) => {
             Some(format!("{class}: pausing for {}", duration(*pause)))
         }
+        Event::AsksInWords { prompt } => Some(format!(
+            "the server takes no JSON Schema; prompt {prompt} is asked in words from now on"
+        )),
         Event::RecordTrouble { error } => {
             Some(format!("the record cannot be written, trying again: {error}"))
         }
@@ -259,6 +263,7 @@ fn as_json(event: &Event) -> Value {
         Event::Paused { class, pause } => {
             json!({"event": "paused", "error_class": class.as_str(), "pause_ms": pause.as_millis() as u64})
         }
+        Event::AsksInWords { prompt } => json!({"event": "asks_in_words", "prompt": prompt}),
         Event::RecordTrouble { error } => json!({"event": "record_trouble", "error": error}),
         Event::Stopping { why, in_flight } => {
             json!({"event": "stopping", "why": why_word(why), "in_flight": in_flight})

@@ -11,7 +11,7 @@ use super::page::aligned;
 use super::server;
 use super::text::{count, moment, whole};
 use super::{Context, shell_word};
-use crate::domain::{AnswerFormat, ModelName, PromptSpec};
+use crate::domain::{AnswerFormat, ModelName, PromptSpec, Structured};
 use crate::engine::Clock;
 use crate::input::prompt_file::{self, PromptDefaults};
 use crate::machine::closest::closest;
@@ -179,10 +179,11 @@ pub(crate) fn read(
     context: &Context,
 ) -> Result<Ready, Failure> {
     let (text, file) = text_of(source)?;
-    let defaults = |base_url| PromptDefaults {
+    let defaults = |base_url, structured| PromptDefaults {
         model: options.model.clone(),
         max_tokens: options.max_tokens,
         base_url,
+        structured,
     };
     let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
     let mut load = |name: &str| {
@@ -194,26 +195,27 @@ pub(crate) fn read(
         .map_or_else(|| "the prompt".to_owned(), |file| format!("the prompt {}", file.display()));
     let cannot =
         |error: &dyn Error| Failure::error(format!("{what} cannot be used")).caused_by(error);
-    let mut parse = |text: &str, base_url| {
-        prompt_file::parse(text, &defaults(base_url), &mut load).map_err(|error| {
+    let mut parse = |text: &str, base_url, structured| {
+        prompt_file::parse(text, &defaults(base_url, structured), &mut load).map_err(|error| {
             match error.problem {
                 prompt_file::Problem::NoModel => cannot(&error),
                 _ => cannot(&error).hint(AS_WRITTEN),
             }
         })
     };
-    // Read more than once: how the token limit is sent hangs on where the model is, which the prompt
+    // Read more than once: how limits and forms are sent hangs on where the model is, which the prompt
     // may say; and the lines of an error are those of the text as it was given, before --choices.
-    let first = parse(&text, prompt_file::BaseUrl::Own)?;
+    let first = parse(&text, prompt_file::BaseUrl::Own, Structured::Schema)?;
     Template::compile(&first.spec).map_err(|error| cannot(&error).hint(AS_WRITTEN))?;
     let text = with_choices(text, &options.choices)?;
     let provider = server::provider(&first.spec.model)?;
     let place = server::place(provider, base_url, &context.settings)?;
+    let (at, structured) = (place.base_url(), provider.structured);
     let parsed =
         match options.choices.is_empty() {
-            true => parse(&text, place.base_url())?,
+            true => parse(&text, at, structured)?,
             // The text alone was good.
-            false => prompt_file::parse(&text, &defaults(place.base_url()), &mut load).map_err(
+            false => prompt_file::parse(&text, &defaults(at, structured), &mut load).map_err(
                 |error| Failure::usage("--choices cannot be used").caused_by(&error.problem),
             )?,
         };

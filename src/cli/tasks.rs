@@ -26,15 +26,17 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, 
     Ok(TaskParts {
         price: PriceTable::bundled().lookup(&spec.model),
         template: Template::compile(spec).map_err(|error| wrong(&error))?,
-        encoder: encoder(spec),
+        encoder: encoder(spec, spec.structured),
+        in_words: (wire_schema(&spec.answer).is_some() && spec.structured == Structured::Schema)
+            .then(|| encoder(spec, Structured::Words)),
         check: AnswerCheck::compile(&spec.answer).map_err(|error| wrong(&error))?,
         policy,
     })
 }
 
-/// Makes the writer of a prompt's bodies.
-pub(crate) fn encoder(spec: &PromptSpec) -> Encoder {
-    let answer = match (&spec.answer, spec.structured) {
+/// Makes the writer of a prompt's bodies, with the answer's form asked for in one of two ways.
+fn encoder(spec: &PromptSpec, structured: Structured) -> Encoder {
+    let answer = match (&spec.answer, structured) {
         (AnswerFormat::Text, _) => None,
         (format, Structured::Schema) => wire_schema(format).map(|schema| {
             let strict = strict_ready(&schema);

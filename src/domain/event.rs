@@ -64,6 +64,11 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A server takes no JSON Schema, so a prompt's choices or schema are asked for in words from now on.
+    AsksInWords {
+        /// Name of the prompt.
+        prompt: String,
+    },
     /// Nothing is sent for a while.
     Paused {
         /// What made it so.

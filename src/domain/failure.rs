@@ -39,6 +39,8 @@ pub enum FailureClass {
     ContentFiltered,
     /// The model declined to answer.
     Refused,
+    /// The server takes no JSON Schema: the prompt is asked in words from then on.
+    SchemaUnsupported,
     /// The answer does not meet the prompt's schema or choices.
     InvalidAnswer,
     /// A reply that breaks the provider's own format.
@@ -57,7 +59,7 @@ pub enum FailureClass {
 
 impl FailureClass {
     /// Every class, in the order in which they are reported.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::RateLimited,
         Self::Overloaded,
         Self::ServerError,
@@ -74,6 +76,7 @@ impl FailureClass {
         Self::RequestTooLarge,
         Self::ContentFiltered,
         Self::Refused,
+        Self::SchemaUnsupported,
         Self::InvalidAnswer,
         Self::MalformedReply,
         Self::RenderFailed,
@@ -102,6 +105,7 @@ impl FailureClass {
             Self::RequestTooLarge => "request_too_large",
             Self::ContentFiltered => "content_filtered",
             Self::Refused => "refused",
+            Self::SchemaUnsupported => "schema_unsupported",
             Self::InvalidAnswer => "invalid_answer",
             Self::MalformedReply => "malformed_reply",
             Self::RenderFailed => "render_failed",
@@ -126,6 +130,7 @@ impl FailureClass {
             | Self::Timeout
             | Self::Connection
             | Self::Unreachable
+            | Self::SchemaUnsupported
             | Self::InvalidAnswer
             | Self::MalformedReply
             | Self::BatchExpired
@@ -166,6 +171,7 @@ impl FailureClass {
             | Self::RequestTooLarge
             | Self::ContentFiltered
             | Self::Refused
+            | Self::SchemaUnsupported
             | Self::InvalidAnswer
             | Self::MalformedReply
             | Self::RenderFailed
@@ -195,6 +201,7 @@ impl FailureClass {
             | Self::MissingFromBatch => true,
             Self::RateLimited
             | Self::Unreachable
+            | Self::SchemaUnsupported
             | Self::QuotaExhausted
             | Self::Unauthorized
             | Self::Forbidden

@@ -29,19 +29,14 @@ use super::worker::{self, Landed};
 use crate::domain::{
     AttemptId, Event, FailureClass, Outcome, Problem, RequestId, Route, RunId, State, Tally, Usage,
 };
-use crate::machine::pace::{Landing, Permit};
+use crate::machine::pace::{Failed, Landing, Permit};
 use crate::machine::request::{Due, Facts, due};
 use crate::machine::retry::backoff;
+use crate::machine::stop::{Halt, Seen, Watchdog};
 use crate::store::{
     Codec, Order, Promise, PromiseFor, Promised, Receipt, Settlement, Twin, Writer,
 };
 
-/// How long nobody may be there at the start before the address is taken to be wrong.
-const NOBODY_THERE: Duration = Duration::from_secs(5);
-/// How long nobody may be there once somebody was: a night's outage is waited for, not a week's.
-const NOBODY_ANYMORE: Duration = Duration::from_hours(4);
-/// How many requests of a prompt may fail alike, with no answer ever, before the prompt is taken to be wrong.
-const ALL_FAIL: u64 = 200;
 /// Events taken from a channel at a time.
 const GULP: usize = 256;
 
@@ -97,6 +92,7 @@ enum Pending {
     Share(Box<Job>),
     NotRendered { position: i64, task: usize, error: String },
     Dictionary { task: usize, bytes: Bytes },
+    AskInWords,
 }
 
 pub(super) struct Dispatcher {
@@ -110,15 +106,13 @@ pub(super) struct Dispatcher {
     followers: Followers,
     stopped: Option<Problem>,
     tally: Tally,
-    any_reply: bool,
-    unreachable_since: Option<Duration>,
-    fails_alike: Vec<u64>,
+    watchdog: Watchdog,
     dictionary_asked: HashSet<usize>,
 }
 
 impl Dispatcher {
     pub(super) fn new(outfit: Outfit) -> Self {
-        let tasks = outfit.tasks.len();
+        let watchdog = Watchdog::new(outfit.answered_before.iter().copied());
         Self {
             rng: fastrand::Rng::with_seed(outfit.seed),
             outfit,
@@ -129,9 +123,7 @@ impl Dispatcher {
             followers: Followers::default(),
             stopped: None,
             tally: Tally::default(),
-            any_reply: false,
-            unreachable_since: None,
-            fails_alike: vec![0; tasks],
+            watchdog,
             dictionary_asked: HashSet::new(),
         }
     }
@@ -163,7 +155,7 @@ impl Dispatcher {
                 }
                 count = inbox.fed.recv_many(&mut fed, GULP), if self.is_fed() => {
                     if count == 0 {
-                        self.outfit.lanes.iter_mut().for_each(|lane| lane.is_fed = false);
+                        self.feeder_gone();
                     }
                     fed.drain(..).for_each(|fed| self.fed(fed));
                 }
@@ -228,6 +220,11 @@ impl Dispatcher {
 
     fn promise(&mut self, mut job: Box<Job>) {
         job.room = None;
+        if job.form != self.outfit.tasks[job.task].form()
+            && let Err(error) = self.encode_again(&mut job)
+        {
+            return self.stop(Problem::Record { error: error.to_string() });
+        }
         let task = &self.outfit.tasks[job.task];
         let request = match job.request {
             Some(request) => PromiseFor::Existing { request, body: job.body.clone() },
@@ -269,6 +266,7 @@ impl Dispatcher {
             | Receipt::Settled(ticket, _)
             | Receipt::NotRendered(ticket, _)
             | Receipt::Dictionary(ticket, _)
+            | Receipt::AsksInWords(ticket)
             | Receipt::Refused(ticket, _) => *ticket,
             Receipt::Trouble(error) => {
                 return self.tell(Event::RecordTrouble { error: error.clone() });
@@ -293,6 +291,7 @@ impl Dispatcher {
                     .set(Codec::with(id, Codec::dictionary_of(&bytes)));
             }
             (Receipt::Refused(_, error), pending) => self.refused(error, &pending),
+            (Receipt::AsksInWords(_), Pending::AskInWords) => {}
             // A receipt of another kind than its order cannot be: tickets are never used twice.
             (_, _) => {}
         }
@@ -300,6 +299,7 @@ impl Dispatcher {
 
     fn promised(&mut self, promised: Promised, mut job: Box<Job>) {
         let lane = self.outfit.lane_of[job.task];
+        job.recorded.get_or_insert(job.body.fingerprint);
         match promised {
             Promised::Sent { request, attempt, number } => {
                 job.request = Some(request);
@@ -320,7 +320,9 @@ impl Dispatcher {
             Promised::Wait { request, twin: Twin { request: twin, .. } } => {
                 self.outfit.lanes[lane].pace.withdraw();
                 job.request = Some(request);
-                if self.leaders.contains(&twin) {
+                if self.stopped.is_some() {
+                    // Nobody would let it go any more: it is left to the next run.
+                } else if self.leaders.contains(&twin) {
                     self.followers.wait_for(twin, *job);
                 } else {
                     // Nobody here will settle it, so there is nothing to wait for.
@@ -335,7 +337,7 @@ impl Dispatcher {
         self.tickets += 1;
         let ticket = self.tickets;
         self.tally.sent += 1;
-        let what = (flight.job.task, flight.job.bytes.clone());
+        let what = (flight.job.task, flight.job.bytes.clone(), flight.job.form);
         let with = (self.outfit.transport.clone(), self.outfit.clock);
         let call = worker::call(ticket, Arc::clone(&self.outfit.tasks), what, with);
         let landing = self.outfit.landing.clone();
@@ -393,7 +395,9 @@ impl Dispatcher {
         }
         match landed.outcome {
             Outcome::Failed(class) => {
-                let landing = Landing::Failed(class, landed.asked_pause);
+                let is_first_try = flight.number == 1;
+                let failed = Failed { class, asked: landed.asked_pause, is_first_try };
+                let landing = Landing::Failed(failed);
                 if let Some(pause) = pace.land(now, landing, jitter) {
                     self.tell(Event::Paused { class, pause });
                 }
@@ -405,39 +409,39 @@ impl Dispatcher {
     }
 
     fn look_for_reasons_to_stop(&mut self, flight: &Flight, landed: &Landed) {
-        if landed.status_code.is_some() {
-            self.any_reply = true;
-            self.unreachable_since = None;
-        }
-        let message = || landed.error.clone().unwrap_or_default();
         let task = flight.job.task;
-        match landed.outcome {
-            Outcome::Failed(class) if class.stops_run() => {
+        if landed.outcome == Outcome::Failed(FailureClass::SchemaUnsupported) {
+            self.ask_in_words(task);
+        }
+        let seen = Seen {
+            prompt: task,
+            outcome: landed.outcome,
+            is_first_try: flight.number == 1,
+            has_reply: landed.status_code.is_some(),
+        };
+        let halt = self.watchdog.look(self.outfit.clock.elapsed(), seen);
+        let message = || landed.error.clone().unwrap_or_default();
+        match halt {
+            Some(Halt::Provider(class)) => {
                 self.stop(Problem::Provider { class, message: message() });
             }
-            Outcome::Failed(class @ FailureClass::Unreachable) => {
-                let now = self.outfit.clock.elapsed();
-                let first = *self.unreachable_since.get_or_insert(now);
-                let patience = if self.any_reply { NOBODY_ANYMORE } else { NOBODY_THERE };
-                if now.saturating_sub(first) >= patience {
-                    self.stop(Problem::Provider { class, message: message() });
-                }
+            Some(Halt::EveryRequestFails(class, requests)) => {
+                let prompt = self.prompt_name(task);
+                let message = message();
+                self.stop(Problem::EveryRequestFails { prompt, class, requests, message });
             }
-            Outcome::Failed(
-                class @ (FailureClass::InvalidRequest
-                | FailureClass::InvalidAnswer
-                | FailureClass::MalformedReply),
-            ) if flight.number == 1 && !self.outfit.answered_before[task] => {
-                self.fails_alike[task] += 1;
-                if self.fails_alike[task] >= ALL_FAIL {
-                    let (prompt, requests) = (self.prompt_name(task), self.fails_alike[task]);
-                    let message = message();
-                    self.stop(Problem::EveryRequestFails { prompt, class, requests, message });
-                }
-            }
-            Outcome::Answered | Outcome::Truncated => self.outfit.answered_before[task] = true,
-            Outcome::Failed(_) | Outcome::InDoubt => {}
+            None => {}
         }
+    }
+
+    fn ask_in_words(&mut self, task: usize) {
+        if !self.outfit.tasks[task].ask_in_words() {
+            return;
+        }
+        let prompt = self.outfit.tasks[task].id();
+        let at = Clock::now();
+        self.order(Pending::AskInWords, |ticket| Order::AskInWords { ticket, prompt, at });
+        self.tell(Event::AsksInWords { prompt: self.prompt_name(task) });
     }
 
     fn keep_dictionary(&mut self, task: usize, bytes: Bytes) {
@@ -498,13 +502,11 @@ impl Dispatcher {
         asked: Option<Duration>,
     ) {
         self.tally.retried += 1;
-        let task = &self.outfit.tasks[job.task];
         if max_tokens != job.max_tokens {
-            match encode(task, &job.messages, max_tokens) {
-                Ok((_, bytes, sent_body)) => (job.bytes, job.sent_body) = (bytes, sent_body),
-                Err(error) => return self.stop(Problem::Record { error: error.to_string() }),
-            }
             job.max_tokens = max_tokens;
+            if let Err(error) = self.encode_again(&mut job) {
+                return self.stop(Problem::Record { error: error.to_string() });
+            }
         }
         let delay = match state.class() {
             Some(class) => backoff(class, job.failures, asked, self.rng.f64()),
@@ -512,6 +514,17 @@ impl Dispatcher {
         };
         let at = self.outfit.clock.elapsed() + delay;
         self.outfit.lanes[self.outfit.lane_of[job.task]].push_later(at, job);
+    }
+
+    /// Makes anew what is sent for a job, after its token limit or the way of asking has changed.
+    fn encode_again(&self, job: &mut Job) -> std::io::Result<()> {
+        let task = &self.outfit.tasks[job.task];
+        let encoded = encode(task, &job.messages, job.max_tokens, job.recorded)?;
+        if job.recorded.is_none() {
+            job.body = encoded.body;
+        }
+        (job.bytes, job.sent_body, job.form) = (encoded.bytes, encoded.sent_body, encoded.form);
+        Ok(())
     }
 
     /// A request has come to rest: counts it and lets its followers go on.
@@ -522,6 +535,11 @@ impl Dispatcher {
             State::Failed(_) => self.tally.failed += 1,
             State::Pending | State::InFlight | State::InBatch | State::InDoubt => {}
         }
+        self.let_go(request, state);
+    }
+
+    /// Lets those who waited for a request go on, by whichever way it has come to rest itself.
+    fn let_go(&mut self, request: RequestId, state: State) {
         self.leaders.remove(&request);
         let waited = self.followers.of(request).into_iter().map(Box::new);
         if self.stopped.is_some() {
@@ -549,6 +567,10 @@ impl Dispatcher {
         }
         let prompt = self.prompt_name(job.task);
         self.tell(Event::Shared { position: job.position, prompt, state });
+        // It may have been sent before, failed for a while, and have others wait for it.
+        if let Some(request) = job.request {
+            self.let_go(request, state);
+        }
     }
 
     fn refused(&mut self, error: String, pending: &Pending) {
@@ -556,6 +578,11 @@ impl Dispatcher {
             self.outfit.lanes[self.outfit.lane_of[job.task]].pace.withdraw();
         }
         self.stop(Problem::Record { error });
+    }
+
+    /// A feeder says when it is done; one that has gone without a word has left rows behind.
+    fn feeder_gone(&mut self) {
+        self.stop(Problem::Record { error: "the thread that reads it has stopped".to_owned() });
     }
 
     fn writer_gone(&mut self) {

@@ -147,17 +147,20 @@ impl Feeder {
     ) -> Result<Job, String> {
         let task = &self.tasks[index];
         let messages = task.template.render(&due.cells).map_err(|error| error.to_string())?;
-        let (body, bytes, sent_body) =
-            encode(task, &messages, max_tokens).map_err(|error| error.to_string())?;
+        let recorded = due.existing.as_ref().and_then(|existing| existing.fingerprint);
+        let encoded =
+            encode(task, &messages, max_tokens, recorded).map_err(|error| error.to_string())?;
         Ok(Job {
             task: index,
             row: due.row,
             position: due.position,
             request: due.existing.as_ref().map(|existing| existing.id),
             messages,
-            body,
-            bytes,
-            sent_body,
+            recorded,
+            body: encoded.body,
+            bytes: encoded.bytes,
+            sent_body: encoded.sent_body,
+            form: encoded.form,
             max_tokens,
             attempts_used: due.existing.as_ref().map_or(0, |existing| existing.attempts_used),
             failures: 0,

@@ -33,20 +33,27 @@ impl Lane {
         self.again.push(Later { at: Reverse((at, self.numbered)), job });
     }
 
-    /// Returns the job to send next, retries first.
+    /// Returns the job to send next.
     pub(super) fn pop(&mut self, now: Duration) -> Option<Box<Job>> {
-        if self.again.peek().is_some_and(|later| later.at.0.0 <= now) {
-            return self.again.pop().map(|later| later.job);
+        match self.is_retry_next(now) {
+            true => self.again.pop().map(|later| later.job),
+            false => self.ready.pop_front(),
         }
-        self.ready.pop_front()
     }
 
     /// Looks at the job that [`Lane::pop`] would return.
     pub(super) fn peek(&self, now: Duration) -> Option<&Job> {
-        match self.again.peek() {
-            Some(later) if later.at.0.0 <= now => Some(&later.job),
-            _ => self.ready.front().map(AsRef::as_ref),
+        match self.is_retry_next(now) {
+            true => self.again.peek().map(|later| later.job.as_ref()),
+            false => self.ready.front().map(AsRef::as_ref),
         }
+    }
+
+    /// Retries go first, but while the provider is away it is fresh requests that find out whether it
+    /// is back: so that no request uses up its tries on that.
+    fn is_retry_next(&self, now: Duration) -> bool {
+        let is_due = self.again.peek().is_some_and(|later| later.at.0.0 <= now);
+        is_due && (self.ready.is_empty() || !self.pace.is_away())
     }
 
     /// Returns when the next retry is due.

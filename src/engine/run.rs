@@ -181,8 +181,8 @@ fn prepare_codecs(store: &mut Store, tasks: &[Task]) -> Result<(), EngineError> 
             };
             let messages = first.first().and_then(|due| task.template.render(&due.cells).ok());
             let Some(messages) = messages else { continue };
-            let (_, body, _) = encode(task, &messages, task.prompt.spec.max_tokens)?;
-            let bytes = Codec::dictionary_of(&body);
+            let first = encode(task, &messages, task.prompt.spec.max_tokens, None)?;
+            let bytes = Codec::dictionary_of(&first.bytes);
             Codec::with(store.add_dictionary(prompt, "body", bytes)?, bytes)
         };
         let _ = task.body_codec.set(codec);

@@ -1,5 +1,6 @@
 //! One prompt of a run, with all that is needed to render, send, read and record its requests.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -7,7 +8,9 @@ use http::HeaderMap;
 use url::Url;
 
 use super::secret::Secret;
-use crate::domain::{Fingerprint, Message, NanoUsd, Price, PromptId, RequestId, RowId, Usage};
+use crate::domain::{
+    Fingerprint, Message, NanoUsd, Price, PromptId, RequestId, RowId, Structured, Usage,
+};
 use crate::machine::answer_check::AnswerCheck;
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
@@ -36,11 +39,15 @@ pub struct Task {
     /// Its templates.
     pub template: Template,
     /// Its bodies.
-    pub encoder: Encoder,
+    encoder: Encoder,
+    /// Its bodies for a server that takes no JSON Schema, where the others hold one.
+    in_words: Option<Encoder>,
     /// Its demands on an answer.
     pub check: AnswerCheck,
     /// What is due of it.
     pub policy: Policy,
+    /// Set once its server has been found to take no JSON Schema.
+    asks_in_words: AtomicBool,
     /// Packs its bodies, against the first of them.
     pub(super) body_codec: OnceLock<Arc<Codec>>,
     /// Packs its replies, against the first good one.
@@ -51,11 +58,13 @@ impl Task {
     /// Puts a prompt's parts together.
     pub fn new(prompt: PromptRecord, server: Server, parts: TaskParts) -> Self {
         Self {
+            asks_in_words: AtomicBool::new(prompt.asks_in_words),
             prompt,
             server,
             price: parts.price,
             template: parts.template,
             encoder: parts.encoder,
+            in_words: parts.in_words,
             check: parts.check,
             policy: parts.policy,
             body_codec: OnceLock::new(),
@@ -66,6 +75,27 @@ impl Task {
     /// The prompt's id.
     pub(super) fn id(&self) -> PromptId {
         self.prompt.id
+    }
+
+    /// Returns how the form of an answer is asked for now.
+    pub(super) fn form(&self) -> Structured {
+        match self.in_words.is_none() || self.asks_in_words.load(Ordering::Relaxed) {
+            true => Structured::Words,
+            false => Structured::Schema,
+        }
+    }
+
+    /// Asks in words from now on. Returns whether that is news.
+    pub(super) fn ask_in_words(&self) -> bool {
+        !self.asks_in_words.swap(true, Ordering::Relaxed)
+    }
+
+    fn body(&self, form: Structured, messages: &[Message], max_tokens: Option<u32>) -> Bytes {
+        let encoder = match form {
+            Structured::Schema => &self.encoder,
+            Structured::Words => self.in_words.as_ref().unwrap_or(&self.encoder),
+        };
+        Bytes::from(encoder.body(messages, max_tokens))
     }
 
     /// Returns what `usage` costs, if the price is known.
@@ -90,6 +120,8 @@ pub struct TaskParts {
     pub template: Template,
     /// Its bodies.
     pub encoder: Encoder,
+    /// Its bodies for a server that takes no JSON Schema, where the others hold one.
+    pub in_words: Option<Encoder>,
     /// Its demands on an answer.
     pub check: AnswerCheck,
     /// What is due of it.
@@ -105,6 +137,8 @@ pub(super) struct Job {
     pub(super) position: i64,
     /// Its request, once one is on record.
     pub(super) request: Option<RequestId>,
+    /// Of its body on record, once there is one.
+    pub(super) recorded: Option<Fingerprint>,
     pub(super) messages: Vec<Message>,
     /// The body of the request, as fingerprinted.
     pub(super) body: NewBody,
@@ -112,6 +146,8 @@ pub(super) struct Job {
     pub(super) bytes: Bytes,
     /// Packed, where they are not the request's own.
     pub(super) sent_body: Option<Packed>,
+    /// How they ask for the form of the answer.
+    pub(super) form: Structured,
     pub(super) max_tokens: Option<u32>,
     pub(super) attempts_used: u32,
     /// Failures in a row in this run.
@@ -129,18 +165,33 @@ impl Job {
     }
 }
 
-/// Makes the body of a request and, where it differs, what is sent this time.
+/// What is sent for a request, and what is put on record of it.
+pub(super) struct Encoded {
+    /// The body of the request itself; an existing one keeps what it has on record.
+    pub(super) body: NewBody,
+    /// The exact bytes to send.
+    pub(super) bytes: Bytes,
+    /// Packed, where they are not the request's own.
+    pub(super) sent_body: Option<Packed>,
+    /// How they ask for the form of the answer.
+    pub(super) form: Structured,
+}
+
+/// Makes what is sent. `recorded` is the fingerprint of the request's own body, if it has one on record.
 pub(super) fn encode(
     task: &Task,
     messages: &[Message],
     max_tokens: Option<u32>,
-) -> std::io::Result<(NewBody, Bytes, Option<Packed>)> {
-    let first = Bytes::from(task.encoder.body(messages, task.prompt.spec.max_tokens));
+    recorded: Option<Fingerprint>,
+) -> std::io::Result<Encoded> {
+    let form = task.form();
+    let first = task.body(form, messages, task.prompt.spec.max_tokens);
     let body = NewBody { fingerprint: Fingerprint::of(&first), packed: task.pack_body(&first)? };
-    if max_tokens == task.prompt.spec.max_tokens {
-        return Ok((body, first, None));
-    }
-    let bytes = Bytes::from(task.encoder.body(messages, max_tokens));
-    let packed = task.pack_body(&bytes)?;
-    Ok((body, bytes, Some(packed)))
+    let bytes = match max_tokens == task.prompt.spec.max_tokens {
+        true => first,
+        false => task.body(form, messages, max_tokens),
+    };
+    let is_own = Fingerprint::of(&bytes) == recorded.unwrap_or(body.fingerprint);
+    let sent_body = if is_own { None } else { Some(task.pack_body(&bytes)?) };
+    Ok(Encoded { body, bytes, sent_body, form })
 }

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use super::clock::Clock;
 use super::task::Task;
 use super::transport::{Call, NoReply, Reply, Transport};
-use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Usage, Verdict};
+use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Structured, Usage, Verdict};
 use crate::machine::pace::LimitSeen;
-use crate::provider::{RateHeaders, ReplyHeaders, reading as read_reply, wait_in_message};
+use crate::provider::{
+    RateHeaders, ReplyHeaders, reading as read_reply, refuses_schemas, wait_in_message,
+};
 use crate::store::{Codec, Packed};
 
 /// A call that has landed, read and packed.
@@ -38,7 +40,7 @@ pub(super) struct Landed {
 pub(super) async fn call(
     ticket: u64,
     tasks: Arc<Vec<Task>>,
-    (task, bytes): (usize, Bytes),
+    (task, bytes, form): (usize, Bytes, Structured),
     (transport, clock): (Transport, Clock),
 ) -> Landed {
     let task = &tasks[task];
@@ -48,20 +50,20 @@ pub(super) async fn call(
     let sent = transport.send(call, task.server.key.as_ref()).await;
     let took = clock.elapsed().saturating_sub(start);
     match sent {
-        Ok(reply) => read(task, ticket, &reply, took),
+        Ok(reply) => read(task, (ticket, form), &reply, took),
         Err(NoReply { class, message }) => {
             let reading = Reading::failed(class, message);
-            Landed::of(ticket, judge(task, reading), took)
+            Landed::of(ticket, judge(task, form, reading), took)
         }
     }
 }
 
-fn read(task: &Task, ticket: u64, reply: &Reply, took: Duration) -> Landed {
+fn read(task: &Task, (ticket, form): (u64, Structured), reply: &Reply, took: Duration) -> Landed {
     let headers = ReplyHeaders::from_map(&reply.headers);
     let endpoint = task.prompt.spec.endpoint;
     let reading = read_reply(endpoint, reply.status, &headers, &reply.body);
     let limits = RateHeaders::read(&headers, Clock::now());
-    let mut landed = Landed::of(ticket, judge(task, reading), took);
+    let mut landed = Landed::of(ticket, judge(task, form, reading), took);
     landed.cost = landed.usage.map_or(Some(NanoUsd(0)), |usage| task.cost(usage));
     landed.status_code = Some(reply.status);
     landed.asked_pause = limits.retry_after.or_else(|| {
@@ -95,7 +97,7 @@ struct Judged {
     reading: Reading,
 }
 
-fn judge(task: &Task, reading: Reading) -> Judged {
+fn judge(task: &Task, form: Structured, reading: Reading) -> Judged {
     let (outcome, answer, error) = match &reading.verdict {
         Verdict::Text(text) => match task.check.check(text) {
             Ok(answer) => (Outcome::Answered, Some(answer), None),
@@ -110,7 +112,13 @@ fn judge(task: &Task, reading: Reading) -> Judged {
                     .unwrap_or_else(|| message.clone()),
                 None => message.clone(),
             };
-            (Outcome::Failed(*class), None, Some(message))
+            let class = match (form, class) {
+                (Structured::Schema, FailureClass::InvalidRequest) if refuses_schemas(&message) => {
+                    FailureClass::SchemaUnsupported
+                }
+                _ => *class,
+            };
+            (Outcome::Failed(class), None, Some(message))
         }
     };
     Judged { outcome, answer, error, reading }

@@ -43,6 +43,8 @@ pub struct PromptDefaults {
     pub max_tokens: Option<u32>,
     /// Where the provider `openai` is.
     pub base_url: BaseUrl,
+    /// How a form is asked for, unless the prompt says.
+    pub structured: Structured,
 }
 
 /// Whose server the provider `openai` is.
@@ -83,7 +85,7 @@ pub fn parse(
     let name = front.name.as_ref().map(name).transpose()?;
     let model = model(front.model.as_ref(), defaults)?;
     let endpoint = endpoint(front.endpoint.as_ref())?;
-    let structured = structured(front.structured_outputs.as_ref())?;
+    let structured = structured(front.structured_outputs.as_ref())?.unwrap_or(defaults.structured);
     let answer = answer(&front, load_schema)?;
     let (parameters, limit) =
         parameters::read(&front, endpoint, asks_by_schema(&answer, structured))?;
@@ -137,10 +139,11 @@ fn endpoint(written: Option<&At<Value>>) -> Attempt<Endpoint> {
         })
 }
 
-fn structured(written: Option<&At<Value>>) -> Attempt<Structured> {
+fn structured(written: Option<&At<Value>>) -> Attempt<Option<Structured>> {
     match written.map(|written| (written.value.as_bool(), written.line)) {
-        None | Some((Some(true), _)) => Ok(Structured::Schema),
-        Some((Some(false), _)) => Ok(Structured::Words),
+        None => Ok(None),
+        Some((Some(true), _)) => Ok(Some(Structured::Schema)),
+        Some((Some(false), _)) => Ok(Some(Structured::Words)),
         Some((None, line)) => Err(Problem::must("structured_outputs", "be true or false").on(line)),
     }
 }

@@ -11,3 +11,4 @@ pub mod prices;
 pub mod render;
 pub mod request;
 pub mod retry;
+pub mod stop;

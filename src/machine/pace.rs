@@ -12,10 +12,12 @@ use crate::domain::FailureClass;
 const START: u32 = 8;
 /// How far it grows when nobody said otherwise.
 const DEFAULT_CAP: u32 = 256;
-/// Failures in a row, with no answer between, after which the provider is taken to be away.
-const AWAY_AFTER: u32 = 6;
+/// Failures in a row, with no answer between, after which a provider that has answered is taken to be away.
+const AWAY_AFTER: u32 = 12;
 /// The longest pause between two looks at a provider that is away.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// The longest pause that a provider is granted at its asking.
+const LONGEST_ASKED: Duration = Duration::from_mins(10);
 /// Cuts closer together than this are one cut: they answer to the same burst.
 const ONE_CUT: Duration = Duration::from_secs(1);
 
@@ -46,8 +48,20 @@ pub enum Permit {
 pub enum Landing {
     /// The provider answered it, whatever the answer was worth.
     Served,
-    /// It failed in this way, and the provider asked for so long a pause.
-    Failed(FailureClass, Option<Duration>),
+    /// It failed.
+    Failed(Failed),
+}
+
+/// A call that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// In which way.
+    pub class: FailureClass,
+    /// How long a pause the provider asked for.
+    pub asked: Option<Duration>,
+    /// Whether it was its request's first try. That a request fails which has failed before says
+    /// more of the request than of the provider.
+    pub is_first_try: bool,
 }
 
 /// What a provider's headers say of one of its limits.
@@ -69,6 +83,7 @@ pub struct Pace {
     last_cut: Option<Duration>,
     paused_until: Duration,
     failures_in_a_row: u32,
+    has_served: bool,
     requests: Option<Bucket>,
     tokens: Option<Bucket>,
     seen_requests: Option<Bucket>,
@@ -88,6 +103,7 @@ impl Pace {
             last_cut: None,
             paused_until: Duration::ZERO,
             failures_in_a_row: 0,
+            has_served: false,
             requests: settings.rpm.map(|rpm| Bucket::strict(f64::from(rpm))),
             tokens: settings.tpm.map(|tpm| Bucket::strict(f64::from(tpm))),
             seen_requests: None,
@@ -142,12 +158,13 @@ impl Pace {
         let before = self.paused_until;
         match landing {
             Landing::Served => {
+                self.has_served = true;
                 self.failures_in_a_row = 0;
                 if was_full {
                     self.grow();
                 }
             }
-            Landing::Failed(class, asked) => self.failed(now, class, asked, jitter),
+            Landing::Failed(failed) => self.failed(now, failed, jitter),
         }
         (self.paused_until > before.max(now)).then(|| self.paused_until.saturating_sub(now))
     }
@@ -176,6 +193,11 @@ impl Pace {
         (self.limit as u32).clamp(1, self.cap)
     }
 
+    /// Says whether the provider seems to be away, so that single calls look whether it is back.
+    pub fn is_away(&self) -> bool {
+        self.failures_in_a_row >= AWAY_AFTER
+    }
+
     /// Returns how many are in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
@@ -186,27 +208,23 @@ impl Pace {
         self.limit = self.limit.min(f64::from(self.cap));
     }
 
-    fn failed(&mut self, now: Duration, class: FailureClass, asked: Option<Duration>, jitter: f64) {
+    fn failed(&mut self, now: Duration, failed: Failed, jitter: f64) {
+        let Failed { class, asked, is_first_try } = failed;
         match class {
-            FailureClass::RateLimited | FailureClass::Overloaded => {
+            FailureClass::RateLimited => {
                 self.failures_in_a_row += 1;
-                let pause = match asked {
-                    Some(asked) => asked.min(LONGEST_PAUSE * 10),
-                    None => self.growing_pause(jitter),
-                };
                 self.cut(now, 0.7);
-                self.pause(now, pause);
+                self.pause(now, asked.unwrap_or_else(|| self.growing_pause(jitter)));
             }
-            FailureClass::ServerError
-            | FailureClass::Timeout
-            | FailureClass::Connection
-            | FailureClass::Unreachable => {
-                self.failures_in_a_row += 1;
-                if self.failures_in_a_row >= AWAY_AFTER {
-                    self.limit = 1.0;
-                    self.doubling = true;
-                    let pause = asked.unwrap_or_else(|| self.growing_pause(jitter));
-                    self.pause(now, pause);
+            FailureClass::Overloaded => {
+                self.failures_in_a_row += u32::from(is_first_try);
+                self.cut(now, 0.7);
+                self.pause(now, asked.unwrap_or_else(|| self.growing_pause(jitter)));
+            }
+            FailureClass::Unreachable => self.may_be_away(now, asked, jitter),
+            FailureClass::ServerError | FailureClass::Timeout | FailureClass::Connection => {
+                if self.has_served && is_first_try {
+                    self.may_be_away(now, asked, jitter);
                 }
             }
             // These say nothing of the provider's capacity.
@@ -220,6 +238,7 @@ impl Pace {
             | FailureClass::RequestTooLarge
             | FailureClass::ContentFiltered
             | FailureClass::Refused
+            | FailureClass::SchemaUnsupported
             | FailureClass::InvalidAnswer
             | FailureClass::MalformedReply
             | FailureClass::RenderFailed
@@ -227,6 +246,15 @@ impl Pace {
             | FailureClass::BatchCancelled
             | FailureClass::BatchFailed
             | FailureClass::MissingFromBatch => self.failures_in_a_row = 0,
+        }
+    }
+
+    fn may_be_away(&mut self, now: Duration, asked: Option<Duration>, jitter: f64) {
+        self.failures_in_a_row += 1;
+        if self.is_away() {
+            self.limit = 1.0;
+            self.doubling = true;
+            self.pause(now, asked.unwrap_or_else(|| self.growing_pause(jitter)));
         }
     }
 
@@ -240,7 +268,8 @@ impl Pace {
     }
 
     fn pause(&mut self, now: Duration, pause: Duration) {
-        self.paused_until = self.paused_until.max(now.saturating_add(pause));
+        let until = now.saturating_add(pause.min(LONGEST_ASKED));
+        self.paused_until = self.paused_until.max(until);
     }
 
     /// One second, doubling with every failure in a row beyond the first few, with full jitter on its upper half.

@@ -31,9 +31,9 @@ pub fn backoff(
 fn scale(class: FailureClass) -> (Duration, Duration) {
     match class {
         // The answer was wrong, not the provider: there is nothing to wait for.
-        FailureClass::InvalidAnswer | FailureClass::MalformedReply => {
-            (Duration::from_millis(100), Duration::from_secs(2))
-        }
+        FailureClass::SchemaUnsupported
+        | FailureClass::InvalidAnswer
+        | FailureClass::MalformedReply => (Duration::from_millis(100), Duration::from_secs(2)),
         FailureClass::RateLimited | FailureClass::Overloaded => {
             (Duration::from_secs(1), Duration::from_mins(1))
         }

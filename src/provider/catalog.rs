@@ -4,7 +4,7 @@
 //! `/chat/completions`, its base URL and its key's variable are documented; every other
 //! compatible server is reached with `openai/MODEL` and `--base-url`.
 
-use crate::domain::{Structured, TokenLimitField};
+use crate::domain::Structured;
 
 /// A provider, and how it is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,6 @@ pub struct Provider {
     pub base_url_vars: &'static [&'static str],
     /// Further headers, each filled from the first of its variables that is set.
     pub headers: &'static [HeaderFrom],
-    /// Under which name chat completions take the token limit.
-    pub token_limit_field: TokenLimitField,
     /// Whether the server takes a JSON Schema; where only some of its models do, it says so in a 400.
     pub structured: Structured,
 }
@@ -78,14 +76,9 @@ const PROVIDERS: &[Provider] = &[
             },
             HeaderFrom { header: "OpenAI-Project", vars: &["OPENAI_PROJECT_ID", "OPENAI_PROJECT"] },
         ],
-        token_limit_field: TokenLimitField::MaxCompletionTokens,
         ..compatible("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"])
     },
-    Provider {
-        base_url: None,
-        token_limit_field: TokenLimitField::MaxCompletionTokens,
-        ..compatible("simulated", "", &[])
-    },
+    Provider { base_url: None, ..compatible("simulated", "", &[]) },
     compatible("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]),
     Provider {
         base_url_vars: &["TOGETHER_BASE_URL"],
@@ -124,7 +117,6 @@ const fn compatible(
         key_vars,
         base_url_vars: &[],
         headers: &[],
-        token_limit_field: TokenLimitField::MaxTokens,
         structured: Structured::Schema,
     }
 }
@@ -168,7 +160,6 @@ mod tests {
         assert_eq!(openai.base_url_vars, ["OPENAI_BASE_URL"]);
         let headers: Vec<_> = openai.headers.iter().map(|from| from.header).collect();
         assert_eq!(headers, ["OpenAI-Organization", "OpenAI-Project"]);
-        assert_eq!(openai.token_limit_field, TokenLimitField::MaxCompletionTokens);
     }
 
     #[test]

@@ -17,9 +17,11 @@ mod encode;
 mod endpoint;
 mod headers;
 mod limits;
+mod schemas;
 
 pub use decode::reading;
 pub use encode::{Encoder, ParameterError, WireAnswer, check_parameters};
 pub use endpoint::{BaseUrlError, endpoint_url};
 pub use headers::{ReplyHeaders, WindowText};
 pub use limits::{RateHeaders, Window, wait_in_message};
+pub use schemas::refuses_schemas;

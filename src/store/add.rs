@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
+use serde_json::value::RawValue;
 
 use super::{Store, StoreError, trail};
 use crate::domain::{Identity, NewRow, RowId, SourceFacts, SourceId, UnixMs};
@@ -55,9 +56,10 @@ impl Store {
         key_column: Option<&str>,
         now: UnixMs,
     ) -> Result<Adding<'_>, StoreError> {
+        let project = self.path().to_owned();
         let tx = self.begin()?;
         Adding::start(tx, path, key_column, now)
-            .map_err(|error| StoreError::from_sqlite(std::path::Path::new(path), error))
+            .map_err(|error| StoreError::from_sqlite(&project, error))
     }
 }
 
@@ -142,7 +144,7 @@ impl<'s> Adding<'s> {
             let key = key.to_owned();
             return Err(StoreError::DuplicateKey { line: row.line, first, key });
         }
-        if live.cells == row.cells_json {
+        if are_same(&live.cells, row.cells_json) {
             self.report.unchanged += 1;
             return Ok(());
         }
@@ -205,7 +207,8 @@ impl<'s> Adding<'s> {
     fn next_version(&mut self, row: NewRow<'_>, key: &str, live: &Live) -> rusqlite::Result<()> {
         self.cached("UPDATE row SET retired_at_ms = ?2, retired_why = 'changed' WHERE id = ?1")?
             .execute(params![live.id.0, self.now.0])?;
-        self.insert(row, key, live.version + 1, live.position)?;
+        // Not the live one's number plus one: a row that came back is not always the newest version.
+        self.insert(row, key, self.versions(key)? + 1, live.position)?;
         self.report.changed += 1;
         Ok(())
     }
@@ -234,20 +237,26 @@ impl<'s> Adding<'s> {
 
     /// Puts a removed row back where it was, if its cells are the same.
     fn bring_back(&self, row: NewRow<'_>, key: &str) -> rusqlite::Result<bool> {
-        let removed = self
-            .cached(
-                "SELECT id FROM row WHERE key = ?1 AND retired_at_ms IS NOT NULL
-                   AND retired_why = 'removed' AND cells = ?2
-                 ORDER BY id DESC LIMIT 1",
-            )?
-            .query_row(params![key, row.cells_json], |row| row.get::<_, i64>("id"))
-            .optional()?;
-        let Some(id) = removed else { return Ok(false) };
+        let mut removed = self.cached(
+            "SELECT id, cells FROM row WHERE key = ?1 AND retired_at_ms IS NOT NULL
+               AND retired_why = 'removed' ORDER BY id DESC",
+        )?;
+        let mut found = removed.query([key])?;
+        while let Some(candidate) = found.next()? {
+            if are_same(&candidate.get::<_, String>("cells")?, row.cells_json) {
+                self.revive(candidate.get("id")?, row.line)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn revive(&self, id: i64, line: u64) -> rusqlite::Result<()> {
         self.cached(
             "UPDATE row SET retired_at_ms = NULL, retired_why = NULL, source_id = ?2, line = ?3 WHERE id = ?1",
         )?
-        .execute(params![id, self.source.0, row.line as i64])?;
-        Ok(true)
+        .execute(params![id, self.source.0, line as i64])?;
+        Ok(())
     }
 
     fn versions(&self, key: &str) -> rusqlite::Result<i64> {
@@ -259,7 +268,7 @@ impl<'s> Adding<'s> {
 
     fn live(&self, key: &str) -> rusqlite::Result<Option<Live>> {
         self.cached(
-            "SELECT id, source_id, line, position, version, cells FROM row
+            "SELECT id, source_id, line, position, cells FROM row
              WHERE key = ?1 AND retired_at_ms IS NULL",
         )?
         .query_row([key], |row| {
@@ -268,7 +277,6 @@ impl<'s> Adding<'s> {
                 source: row.get("source_id")?,
                 line: row.get("line")?,
                 position: row.get("position")?,
-                version: row.get("version")?,
                 cells: row.get("cells")?,
             })
         })
@@ -290,8 +298,21 @@ struct Live {
     source: i64,
     line: u64,
     position: i64,
-    version: i64,
     cells: String,
+}
+
+/// Says whether two rows have the same cells, whatever the order of their columns. Cells are compared as
+/// they are written, as their identity is: two long numbers may be one double and yet not the same.
+fn are_same(kept: &str, new: &str) -> bool {
+    if kept.len() != new.len() || kept == new {
+        return kept == new;
+    }
+    let read = |text| serde_json::from_str::<HashMap<String, &RawValue>>(text);
+    let (Ok(kept), Ok(new)) = (read(kept), read(new)) else { return false };
+    let is_in_new = |(name, cell): (&String, &&RawValue)| {
+        new.get(name).is_some_and(|other| other.get() == cell.get())
+    };
+    kept.len() == new.len() && kept.iter().all(is_in_new)
 }
 
 /// Returns the key of a row that has no key column: its content, and the n-th time it stands there.

@@ -7,7 +7,7 @@
 use rusqlite::{Row, params};
 
 use super::{PromptRecord, Store, StoreError};
-use crate::domain::{PromptId, RequestId, RowId, State};
+use crate::domain::{Fingerprint, PromptId, RequestId, RowId, State};
 use crate::machine::plan::{Group, Left, Liveness, left};
 use crate::machine::request::InDoubtPolicy;
 
@@ -31,6 +31,8 @@ pub struct Existing {
     pub id: RequestId,
     /// Its state.
     pub state: State,
+    /// Of its body, if it ever got one.
+    pub fingerprint: Option<Fingerprint>,
     /// How many attempts it has had.
     pub attempts: u32,
     /// How many of them count against the bound.
@@ -109,7 +111,7 @@ impl Store {
         self.conn
             .prepare_cached(
                 "SELECT request.id AS id, request.state AS state, request.error_class AS error_class,
-                        request.attempts AS attempts, request.attempts_used AS attempts_used,
+                        request.fingerprint AS fingerprint, request.attempts AS attempts, request.attempts_used AS attempts_used,
                         request.max_tokens AS max_tokens,
                         row.id AS row_id, row.position AS position, row.cells AS cells
                  FROM request
@@ -183,6 +185,7 @@ fn open_request(row: &Row<'_>) -> rusqlite::Result<DueRequest> {
         existing: Some(Existing {
             id: RequestId(row.get("id")?),
             state: state_of(row)?,
+            fingerprint: row.get::<_, Option<[u8; 32]>>("fingerprint")?.map(Fingerprint),
             attempts: row.get("attempts")?,
             attempts_used: row.get("attempts_used")?,
             max_tokens: row.get("max_tokens")?,

@@ -314,6 +314,19 @@ pub(super) fn not_rendered(
     Ok(request)
 }
 
+/// Records that a prompt's server takes no JSON Schema.
+pub(super) fn ask_in_words(
+    conn: &Connection,
+    prompt: PromptId,
+    at: UnixMs,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE prompt SET in_words_from_ms = ?2 WHERE id = ?1 AND in_words_from_ms IS NULL",
+    )?
+    .execute(params![prompt.0, at.0])?;
+    Ok(())
+}
+
 /// Records a dictionary.
 pub(super) fn dictionary(
     conn: &Connection,

@@ -27,6 +27,9 @@ mod retry;
 mod trail;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use add::{AddReport, Adding, RemoveReport};
 pub use codec::{Codec, Packed};
 pub use due::{DueRequest, Existing};

@@ -16,7 +16,7 @@ use crate::domain::UnixMs;
 /// How long a statement waits for another process before it is worth a word to the user.
 const QUIET_WAIT: Duration = Duration::from_secs(2);
 /// How many such waits are tried before giving up: ten minutes, the time a very big `add` may take.
-const WAITS: u32 = 300;
+pub(super) const WAITS: u32 = 300;
 
 /// A connection to a project.
 pub struct Store {

@@ -20,6 +20,8 @@ pub struct PromptRecord {
     pub created_at: UnixMs,
     /// Whether it is the version that `run` works with.
     pub is_live: bool,
+    /// Whether its server was found to take no JSON Schema, so that it is asked in words.
+    pub asks_in_words: bool,
     /// How many requests were made with it.
     pub requests: u64,
 }
@@ -53,32 +55,18 @@ impl Store {
         let rows = self
             .conn
             .prepare_cached(
-                "SELECT id, name, version, source, spec, created_at_ms, retired_at_ms IS NULL AS is_live,
+                "SELECT id, name, version, spec, created_at_ms, retired_at_ms IS NULL AS is_live,
+                        in_words_from_ms IS NOT NULL AS asks_in_words,
                         (SELECT count(*) FROM request WHERE request.prompt_id = prompt.id) AS requests
                  FROM prompt ORDER BY id",
             )
-            .and_then(|mut query| {
-                query
-                    .query_map([], |row| {
-                        Ok((
-                            PromptId(row.get("id")?),
-                            row.get::<_, String>("name")?,
-                            row.get::<_, u32>("version")?,
-                            row.get::<_, String>("spec")?,
-                            UnixMs(row.get("created_at_ms")?),
-                            row.get::<_, bool>("is_live")?,
-                            row.get::<_, u64>("requests")?,
-                        ))
-                    })?
-                    .collect::<Result<Vec<_>, _>>()
-            })
+            .and_then(|mut query| query.query_map([], record)?.collect::<Result<Vec<_>, _>>())
             .map_err(|error| self.named(error))?;
         rows.into_iter()
-            .map(|(id, name, version, spec, created_at, is_live, requests)| {
-                let spec: PromptSpec = serde_json::from_str(&spec).map_err(|error| {
-                    StoreError::Contradiction(format!("prompt {name} version {version}: {error}"))
-                })?;
-                Ok(PromptRecord { id, name, version, spec, created_at, is_live, requests })
+            .map(|record| {
+                record.map_err(|(name, error)| {
+                    StoreError::Contradiction(format!("prompt {name} cannot be read: {error}"))
+                })
             })
             .collect()
     }
@@ -87,6 +75,27 @@ impl Store {
     pub fn live_prompts(&self) -> Result<Vec<PromptRecord>, StoreError> {
         Ok(self.prompts()?.into_iter().filter(|prompt| prompt.is_live).collect())
     }
+}
+
+/// Reads a prompt; the inner error is of its own text.
+fn record(
+    row: &rusqlite::Row<'_>,
+) -> rusqlite::Result<Result<PromptRecord, (String, serde_json::Error)>> {
+    let (name, spec): (String, String) = (row.get("name")?, row.get("spec")?);
+    let spec: PromptSpec = match serde_json::from_str(&spec) {
+        Ok(spec) => spec,
+        Err(error) => return Ok(Err((name, error))),
+    };
+    Ok(Ok(PromptRecord {
+        id: PromptId(row.get("id")?),
+        name,
+        version: row.get("version")?,
+        spec,
+        created_at: UnixMs(row.get("created_at_ms")?),
+        is_live: row.get("is_live")?,
+        asks_in_words: row.get("asks_in_words")?,
+        requests: row.get("requests")?,
+    }))
 }
 
 fn insert(

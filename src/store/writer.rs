@@ -18,8 +18,9 @@ use std::time::Duration;
 use rusqlite::TransactionBehavior;
 
 use super::ledger::{self, Promise, Promised, Settlement};
+use super::open::WAITS;
 use super::{Store, StoreError};
-use crate::domain::{DictionaryId, PromptId, RequestId, RowId, State};
+use crate::domain::{DictionaryId, PromptId, RequestId, RowId, State, UnixMs};
 
 /// Orders that one commit may hold.
 const GROUP: usize = 1024;
@@ -54,6 +55,15 @@ pub enum Order {
         /// Why, without a word of the row's contents.
         error: String,
     },
+    /// A prompt's server takes no JSON Schema.
+    AskInWords {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The prompt.
+        prompt: PromptId,
+        /// Now.
+        at: UnixMs,
+    },
     /// A dictionary for what follows.
     Dictionary {
         /// Comes back with the receipt.
@@ -74,6 +84,7 @@ impl Order {
             | Self::Settle(ticket, _)
             | Self::Share { ticket, .. }
             | Self::NotRendered { ticket, .. }
+            | Self::AskInWords { ticket, .. }
             | Self::Dictionary { ticket, .. } => *ticket,
         }
     }
@@ -85,6 +96,7 @@ impl Order {
             Self::Promise(..)
             | Self::Share { .. }
             | Self::NotRendered { .. }
+            | Self::AskInWords { .. }
             | Self::Dictionary { .. } => false,
         }
     }
@@ -99,6 +111,8 @@ pub enum Receipt {
     Settled(u64, State),
     /// Of a row whose request could not be made.
     NotRendered(u64, RequestId),
+    /// Of a prompt that is asked in words from now on.
+    AsksInWords(u64),
     /// Of a dictionary.
     Dictionary(u64, DictionaryId),
     /// The order was not carried out and will not be.
@@ -160,50 +174,53 @@ fn write_all(
 }
 
 fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {
-    for attempt in 1..=TRIES {
+    let (mut tries, mut waits) = (0, 0);
+    loop {
         let error = match commit(store, &group) {
             Ok(done) => return receipts(done),
             Err(error) => error,
         };
+        let words = chain(&error);
         if !error.may_pass() {
-            return one_by_one(store, group, receipts);
+            return one_by_one(store, group, (receipts, &words));
         }
-        if matches!(error, StoreError::Locked { .. }) && attempt < TRIES {
+        if matches!(error, StoreError::Locked { .. }) && waits < WAITS {
             // Somebody adds a big file: everything waits, nothing is refused.
-            receipts(vec![Receipt::Trouble(chain(&error))]);
+            waits += 1;
+            receipts(vec![Receipt::Trouble(words)]);
             continue;
         }
         // What has not been sent is not sent now; what has been paid for is kept trying.
         let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
-        let words = chain(&error);
-        receipts(
-            refused.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect(),
-        );
+        refuse(&refused, (receipts, &words));
         group = kept;
         if group.is_empty() {
             return;
         }
-        if attempt < TRIES {
-            receipts(vec![Receipt::Trouble(words)]);
-            std::thread::sleep(PAUSE);
-        } else {
-            receipts(
-                group.iter().map(|order| Receipt::Refused(order.ticket(), words.clone())).collect(),
-            );
+        tries += 1;
+        if tries == TRIES {
+            return refuse(&group, (receipts, &words));
         }
+        receipts(vec![Receipt::Trouble(words)]);
+        std::thread::sleep(PAUSE);
     }
 }
 
-/// One order that the record refuses must not take the others with it.
-fn one_by_one(store: &mut Store, group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {
-    let done = group
-        .iter()
-        .flat_map(|order| match commit(store, std::slice::from_ref(order)) {
-            Ok(done) => done,
-            Err(error) => vec![Receipt::Refused(order.ticket(), chain(&error))],
-        })
-        .collect();
-    receipts(done);
+/// One order that the record refuses must not take the others with it, nor make them less patient.
+fn one_by_one(
+    store: &mut Store,
+    group: Vec<Order>,
+    (receipts, words): (&impl Fn(Vec<Receipt>), &str),
+) {
+    match group.len() {
+        1 => refuse(&group, (receipts, words)),
+        _ => group.into_iter().for_each(|order| write_group(store, vec![order], receipts)),
+    }
+}
+
+fn refuse(orders: &[Order], (receipts, words): (&impl Fn(Vec<Receipt>), &str)) {
+    let refused = |order: &Order| Receipt::Refused(order.ticket(), words.to_owned());
+    receipts(orders.iter().map(refused).collect());
 }
 
 fn commit(store: &mut Store, group: &[Order]) -> Result<Vec<Receipt>, StoreError> {
@@ -228,6 +245,10 @@ fn apply(conn: &rusqlite::Connection, order: &Order) -> rusqlite::Result<Receipt
         }
         Order::NotRendered { ticket, of, existing, error } => {
             Receipt::NotRendered(*ticket, ledger::not_rendered(conn, *of, *existing, error)?)
+        }
+        Order::AskInWords { ticket, prompt, at } => {
+            ledger::ask_in_words(conn, *prompt, *at)?;
+            Receipt::AsksInWords(*ticket)
         }
         Order::Dictionary { ticket, prompt, kind, bytes } => {
             Receipt::Dictionary(*ticket, ledger::dictionary(conn, *prompt, kind, bytes)?)

@@ -8,6 +8,7 @@ fn defaults() -> PromptDefaults {
         model: ModelName::parse("gpt-5-mini"),
         max_tokens: None,
         base_url: BaseUrl::Own,
+        structured: Structured::Schema,
     }
 }
 

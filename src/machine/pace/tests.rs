@@ -10,6 +10,10 @@ fn secs(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
+fn failed(class: FailureClass, asked: Option<Duration>) -> Landing {
+    Landing::Failed(Failed { class, asked, is_first_try: true })
+}
+
 /// Sends as fast as the pace allows to a provider that takes `latency`; returns the send times.
 fn drive(pace: &mut Pace, requests: usize, latency: Duration, tokens: u64) -> Vec<Duration> {
     let mut now = Duration::ZERO;
@@ -79,10 +83,10 @@ proptest! {
                 prop_assert!(pace.in_flight() <= cap);
             }
             let landing = match outcome {
-                0 => Landing::Failed(FailureClass::RateLimited, Some(secs(2.0))),
-                1 => Landing::Failed(FailureClass::RateLimited, None),
-                2 => Landing::Failed(FailureClass::Connection, None),
-                3 => Landing::Failed(FailureClass::InvalidRequest, None),
+                0 => failed(FailureClass::RateLimited, Some(secs(2.0))),
+                1 => failed(FailureClass::RateLimited, None),
+                2 => failed(FailureClass::Connection, None),
+                3 => failed(FailureClass::InvalidRequest, None),
                 _ => Landing::Served,
             };
             pace.land(now, landing, 0.3);
@@ -120,7 +124,7 @@ fn a_burst_of_429_is_one_cut_and_the_pause_is_obeyed() {
     for _ in 0..100 {
         pace.start(Duration::ZERO, 1);
     }
-    let landing = Landing::Failed(FailureClass::RateLimited, Some(secs(7.0)));
+    let landing = failed(FailureClass::RateLimited, Some(secs(7.0)));
     assert_eq!(pace.land(secs(1.0), landing, 0.0), Some(secs(7.0)));
     for _ in 0..50 {
         assert_eq!(pace.land(secs(1.0), landing, 0.0), None);
@@ -133,7 +137,9 @@ fn a_burst_of_429_is_one_cut_and_the_pause_is_obeyed() {
 #[test]
 fn a_provider_that_is_away_is_looked_at_ever_less_often() {
     let mut pace = Pace::new(PaceSettings { concurrency: Some(64), ..PaceSettings::default() });
-    let down = Landing::Failed(FailureClass::Connection, None);
+    let down = failed(FailureClass::ServerError, None);
+    pace.start(Duration::ZERO, 1);
+    pace.land(Duration::ZERO, Landing::Served, 0.0);
     let mut now = Duration::ZERO;
     for _ in 0..64 {
         pace.start(now, 1);
@@ -157,6 +163,20 @@ fn a_provider_that_is_away_is_looked_at_ever_less_often() {
     assert!((30..80).contains(&looks), "{looks} looks in half an hour");
     pace.land(now, Landing::Served, 0.0);
     assert_eq!(pace.ask(now + secs(60.0), 1), Permit::Go);
+}
+
+#[test]
+fn rows_that_fail_again_and_again_do_not_look_like_a_provider_that_is_away() {
+    let mut pace = Pace::new(PaceSettings { concurrency: Some(10), ..PaceSettings::default() });
+    pace.start(Duration::ZERO, 1);
+    pace.land(Duration::ZERO, Landing::Served, 0.0);
+    for _ in 0..100 {
+        pace.start(secs(1.0), 1);
+        let class = FailureClass::ServerError;
+        let again = Failed { class, asked: None, is_first_try: false };
+        assert_eq!(pace.land(secs(1.0), Landing::Failed(again), 1.0), None);
+    }
+    assert_eq!(pace.allowed(), 10);
 }
 
 #[test]
