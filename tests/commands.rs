@@ -4,6 +4,8 @@
 //! the same length or at the end of a line, so that columns stay aligned. `just accept` takes the
 //! snapshots as they are now; read the difference before it is committed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 mod transcript;
 
@@ -70,7 +72,7 @@ fn every_command_has_help_with_examples() {
     for command in commands {
         let args = [command, &["--help"]].concat();
         let help = transcript(&folder, &[&args]);
-        assert!(help.contains("Examples:") || command == ["prompt"], "{help}");
+        assert!(help.contains("Examples:"), "{help}");
         let name = [&["help"], command].concat().join("_");
         settled().bind(|| insta::assert_snapshot!(name, help));
     }

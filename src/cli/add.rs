@@ -20,7 +20,7 @@ use crate::store::{AddReport, Store, StoreError};
 #[command(after_help = "\
 Examples:
   overnight add reviews.csv
-  overnight add reviews.csv --key id          a row is itself by its id: a changed row is asked again
+  overnight add reviews.csv --key id      a row is itself by its id: a changed one is asked again
   overnight add survey.tsv interviews.jsonl
   overnight add 설문.csv --encoding cp949
   gunzip -c big.csv.gz | overnight add - --format csv

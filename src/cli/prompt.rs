@@ -21,6 +21,11 @@ use crate::store::PromptRecord;
 
 /// Work with prompts and their versions.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  overnight prompt add sentiment.prompt
+  overnight prompt list
+  overnight prompt diff sentiment")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
