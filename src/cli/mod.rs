@@ -64,7 +64,6 @@ Exit codes:
   0    all due requests are answered, or the command did what it was asked
   1    error                           2    wrong usage
   3    finished, some rows failed or stayed truncated
-  4    still waiting for batches       5    stopped by the budget or the deadline
   130  interrupted; `overnight run` goes on from there";
 
 #[derive(clap::Args)]
