@@ -539,3 +539,20 @@ fn one_bad_order_does_not_take_its_group_with_it() {
     assert!(matches!(receipts[1], Receipt::Settled(2, State::Answered)), "{receipts:?}");
     assert!(matches!(receipts[2], Receipt::Refused(3, _)), "{receipts:?}");
 }
+
+#[test]
+fn a_failure_is_shared_exactly_where_sending_again_cannot_mend_it() {
+    for class in FailureClass::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let mut play = Play::start(&dir);
+        play.deed(&Deed::Promise { row: 0, reuse: true });
+        let outcome = Outcome::Failed(class);
+        play.deed(&Deed::Settle { row: 0, outcome, tokens: None, cost: None });
+        play.deed(&Deed::Promise { row: 1, reuse: true });
+        play.compare();
+        let state = play.oracle.requests[1].as_ref().unwrap().state;
+        let is_shared = !class.is_retried() && class != FailureClass::RenderFailed;
+        let expected = if is_shared { State::Failed(class) } else { State::InFlight };
+        assert_eq!(state, expected, "{class:?}");
+    }
+}
