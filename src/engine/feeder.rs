@@ -155,7 +155,7 @@ impl Feeder {
             row: due.row,
             position: due.position,
             request: due.existing.as_ref().map(|existing| existing.id),
-            messages,
+            messages: messages.into(),
             recorded,
             body: encoded.body,
             bytes: encoded.bytes,

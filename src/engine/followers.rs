@@ -1,6 +1,7 @@
 //! Requests that wait for another one with the same body: one buys, all share.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::task::Job;
 use crate::domain::{FailureClass, RequestId, State};
@@ -22,8 +23,16 @@ pub(super) enum Then {
 }
 
 impl Followers {
-    pub(super) fn wait_for(&mut self, leader: RequestId, job: Job) {
-        self.waiting.entry(leader).or_default().push(job);
+    /// Lets a job wait. Those who wait for the same request say the same, so one text serves them all.
+    pub(super) fn wait_for(&mut self, leader: RequestId, mut job: Job) {
+        let others = self.waiting.entry(leader).or_default();
+        if let Some(first) = others.first().filter(|first| first.task == job.task) {
+            job.messages = Arc::clone(&first.messages);
+            if first.bytes == job.bytes {
+                job.bytes = first.bytes.clone();
+            }
+        }
+        others.push(job);
         self.count += 1;
     }
 

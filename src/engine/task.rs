@@ -139,7 +139,7 @@ pub(super) struct Job {
     pub(super) request: Option<RequestId>,
     /// Of its body on record, once there is one.
     pub(super) recorded: Option<Fingerprint>,
-    pub(super) messages: Vec<Message>,
+    pub(super) messages: Arc<[Message]>,
     /// The body of the request, as fingerprinted.
     pub(super) body: NewBody,
     /// The exact bytes to send.

@@ -292,7 +292,7 @@ fn ordered_problem(fault: Fault, ask: &Ask<'_>, context_tokens: u32) -> Option<P
         ),
         Fault::ModelNotFound => Some(Problem::no_model(ask.model)),
         Fault::InvalidRequest => Some(Problem::invalid(
-            "model",
+            "messages",
             "invalid_value",
             "Invalid value: the simulator was told to refuse this request.",
         )),
