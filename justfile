@@ -12,7 +12,7 @@ test *ARGS:
 
 # Accepts the whole-command snapshots as they are now; read the diff before you commit it.
 accept:
-    INSTA_UPDATE=always cargo test --locked --test commands
+    INSTA_UPDATE=always cargo test --locked --test commands --test bad_input
 
 # The main job on bundled rows and the simulated provider.
 demo:
