@@ -22,13 +22,12 @@ use super::clock::Clock;
 use super::feeder::Fed;
 use super::followers::{Followers, Then, then};
 use super::lane::Lane;
+use super::pending::{Flight, Pending, Settling};
 use super::run::{Control, Watch};
 use super::task::{Job, Task, encode};
 use super::transport::Transport;
 use super::worker::{self, Landed};
-use crate::domain::{
-    AttemptId, Event, FailureClass, Outcome, Problem, RequestId, Route, RunId, State, Tally, Usage,
-};
+use crate::domain::{Event, FailureClass, Outcome, Problem, RequestId, Route, RunId, State, Tally};
 use crate::machine::pace::{Failed, Landing, Permit};
 use crate::machine::request::{Due, Facts, due};
 use crate::machine::retry::backoff;
@@ -63,36 +62,6 @@ pub(super) struct Outfit {
     pub(super) watch: Watch,
     /// Whether each task's prompt has ever been answered.
     pub(super) answered_before: Vec<bool>,
-}
-
-/// A call on its way.
-struct Flight {
-    job: Box<Job>,
-    request: RequestId,
-    attempt: AttemptId,
-    number: u32,
-    guessed_tokens: u64,
-}
-
-/// A landed call on its way to the disk.
-struct Settling {
-    flight: Flight,
-    outcome: Outcome,
-    error: Option<String>,
-    usage: Option<Usage>,
-    cost: Option<crate::domain::NanoUsd>,
-    asked_pause: Option<Duration>,
-    took: Duration,
-}
-
-/// What an order was about, until its receipt comes.
-enum Pending {
-    Promise(Box<Job>),
-    Settle(Box<Settling>),
-    Share(Box<Job>),
-    NotRendered { position: i64, task: usize, error: String },
-    Dictionary { task: usize, bytes: Bytes },
-    AskInWords,
 }
 
 pub(super) struct Dispatcher {

@@ -15,6 +15,7 @@ mod dispatcher;
 mod feeder;
 mod followers;
 mod lane;
+mod pending;
 mod run;
 mod secret;
 mod task;

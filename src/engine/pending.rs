@@ -1,0 +1,38 @@
+//! What is under way: calls in flight, and orders whose receipts have not come.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::task::Job;
+use crate::domain::{AttemptId, NanoUsd, Outcome, RequestId, Usage};
+
+/// A call on its way.
+pub(super) struct Flight {
+    pub(super) job: Box<Job>,
+    pub(super) request: RequestId,
+    pub(super) attempt: AttemptId,
+    pub(super) number: u32,
+    pub(super) guessed_tokens: u64,
+}
+
+/// A landed call on its way to the disk.
+pub(super) struct Settling {
+    pub(super) flight: Flight,
+    pub(super) outcome: Outcome,
+    pub(super) error: Option<String>,
+    pub(super) usage: Option<Usage>,
+    pub(super) cost: Option<NanoUsd>,
+    pub(super) asked_pause: Option<Duration>,
+    pub(super) took: Duration,
+}
+
+/// What an order was about, until its receipt comes.
+pub(super) enum Pending {
+    Promise(Box<Job>),
+    Settle(Box<Settling>),
+    Share(Box<Job>),
+    NotRendered { position: i64, task: usize, error: String },
+    Dictionary { task: usize, bytes: Bytes },
+    AskInWords,
+}
