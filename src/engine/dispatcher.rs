@@ -26,7 +26,7 @@ use super::pending::{Flight, Pending, Settling};
 use super::run::{Control, Watch};
 use super::task::{Job, Task, encode};
 use super::transport::Transport;
-use super::worker::{self, Landed};
+use super::worker::{self, Landed, Parachute};
 use crate::domain::{Event, FailureClass, Outcome, Problem, RequestId, Route, RunId, State, Tally};
 use crate::machine::pace::{Failed, Landing, Permit};
 use crate::machine::request::{Due, Facts, due};
@@ -309,12 +309,9 @@ impl Dispatcher {
         let what = (flight.job.task, flight.job.bytes.clone(), flight.job.form);
         let with = (self.outfit.transport.clone(), self.outfit.clock);
         let call = worker::call(ticket, Arc::clone(&self.outfit.tasks), what, with);
-        let landing = self.outfit.landing.clone();
+        let parachute = Parachute::new(ticket, self.outfit.landing.clone());
         self.flying.insert(ticket, flight);
-        tokio::spawn(async move {
-            // Nobody listens only once the process ends.
-            let _ = landing.send(call.await);
-        });
+        tokio::spawn(async move { parachute.land(call.await) });
     }
 
     fn landed(&mut self, mut landed: Landed) {

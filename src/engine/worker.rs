@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Clock;
 use super::task::Task;
@@ -34,6 +35,40 @@ pub(super) struct Landed {
     pub(super) requests_limit: Option<LimitSeen>,
     pub(super) tokens_limit: Option<LimitSeen>,
     pub(super) took: Duration,
+}
+
+/// Lands a call even where reading its reply breaks off: a call that never landed would be waited for forever.
+pub(super) struct Parachute {
+    ticket: u64,
+    landing: UnboundedSender<Landed>,
+    is_down: bool,
+}
+
+impl Parachute {
+    pub(super) fn new(ticket: u64, landing: UnboundedSender<Landed>) -> Self {
+        Self { ticket, landing, is_down: false }
+    }
+
+    pub(super) fn land(mut self, landed: Landed) {
+        self.is_down = true;
+        // Nobody listens only once the process ends.
+        let _ = self.landing.send(landed);
+    }
+}
+
+impl Drop for Parachute {
+    fn drop(&mut self) {
+        if !self.is_down {
+            let words = "reading the reply broke off; this is a mistake in overnight".to_owned();
+            let judged = Judged {
+                outcome: Outcome::Failed(FailureClass::MalformedReply),
+                answer: None,
+                error: Some(words.clone()),
+                reading: Reading::failed(FailureClass::MalformedReply, words),
+            };
+            let _ = self.landing.send(Landed::of(self.ticket, judged, Duration::ZERO));
+        }
+    }
 }
 
 /// Sends `bytes` for a task and reads what comes back.
@@ -144,5 +179,24 @@ impl Landed {
             tokens_limit: None,
             took,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_whose_reading_breaks_off_lands_all_the_same() {
+        let (landing, mut landed) = tokio::sync::mpsc::unbounded_channel();
+        let parachute = Parachute::new(7, landing);
+        let broken = tokio::spawn(async move {
+            let _parachute = parachute;
+            panic!("a mistake of ours");
+        });
+        assert!(broken.await.is_err());
+        let landed = landed.recv().await.unwrap();
+        assert_eq!(landed.ticket, 7);
+        assert_eq!(landed.outcome, Outcome::Failed(FailureClass::MalformedReply));
     }
 }
