@@ -506,6 +506,19 @@ fn responses_are_called_where_a_prompt_says_so() {
 }
 
 #[test]
+fn a_server_that_does_not_count_leaves_the_cost_unknown() {
+    let provider = Provider::start(|_| {
+        let mut reply = completion("fine", "stop");
+        reply.as_object_mut().unwrap().remove("usage");
+        Act::json(200, &reply)
+    });
+    let folder = project(&provider, &["a"], PLAIN);
+    let said = folder.ok(&["run"]);
+    assert!(said.stderr.contains("cost unknown"), "{}", said.stderr);
+    assert_eq!(folder.status()["cost_usd"], Value::Null);
+}
+
+#[test]
 fn a_limit_takes_up_so_many_and_the_rest_stays_due() {
     let provider = Provider::start(|_| Act::says("fine"));
     let folder = project(&provider, &["a", "b", "c", "d", "e"], PLAIN);

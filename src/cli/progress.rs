@@ -104,7 +104,8 @@ impl Story {
             Event::Settled { outcome, error, usage, cost, is_retried, .. } => {
                 self.tally.usage += usage.unwrap_or_default();
                 self.tally.cost += cost.unwrap_or_default();
-                self.tally.unpriced += u64::from(usage.is_some() && cost.is_none());
+                let may_be_billed = usage.is_some() || outcome.has_text();
+                self.tally.unpriced += u64::from(may_be_billed && cost.is_none());
                 self.tally.retried += u64::from(*is_retried);
                 self.done += u64::from(!is_retried);
                 if let Outcome::Failed(class) = outcome {

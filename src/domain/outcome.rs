@@ -26,6 +26,14 @@ impl Outcome {
         }
     }
 
+    /// Says whether the provider wrote something, which it may bill.
+    pub fn has_text(self) -> bool {
+        match self {
+            Self::Answered | Self::Truncated => true,
+            Self::Failed(_) | Self::InDoubt => false,
+        }
+    }
+
     /// Returns the outcome that a word and, for a failure, its class stand for.
     pub fn parse(word: &str, class: Option<&str>) -> Option<Self> {
         match word {

@@ -432,7 +432,8 @@ impl Dispatcher {
         let is_retried = self.stopped.is_none() && matches!(next, Due::Yes { .. });
         self.tally.usage += settling.usage.unwrap_or_default();
         self.tally.cost += settling.cost.unwrap_or_default();
-        self.tally.unpriced += u64::from(settling.usage.is_some() && settling.cost.is_none());
+        let may_be_billed = settling.usage.is_some() || settling.outcome.has_text();
+        self.tally.unpriced += u64::from(may_be_billed && settling.cost.is_none());
         self.tell(Event::Settled {
             position: job.position,
             prompt: self.prompt_name(job.task),

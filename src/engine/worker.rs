@@ -99,7 +99,12 @@ fn read(task: &Task, (ticket, form): (u64, Structured), reply: &Reply, took: Dur
     let reading = read_reply(endpoint, reply.status, &headers, &reply.body);
     let limits = RateHeaders::read(&headers, Clock::now());
     let mut landed = Landed::of(ticket, judge(task, form, reading), took);
-    landed.cost = landed.usage.map_or(Some(NanoUsd(0)), |usage| task.cost(usage));
+    landed.cost = match (landed.usage, landed.outcome.has_text()) {
+        (Some(usage), _) => task.cost(usage),
+        // A server that does not count cannot be taken to be free.
+        (None, true) => None,
+        (None, false) => Some(NanoUsd(0)),
+    };
     landed.status_code = Some(reply.status);
     landed.asked_pause = limits.retry_after.or_else(|| {
         landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message)

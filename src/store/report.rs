@@ -210,7 +210,8 @@ impl Store {
                 "SELECT count(*) AS attempts, coalesce(sum(input_tokens), 0) AS input,
                         coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(output_tokens), 0) AS output,
                         coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(cost_nanousd), 0) AS cost,
-                        coalesce(sum(input_tokens IS NOT NULL AND cost_nanousd IS NULL), 0) AS unpriced,
+                        coalesce(sum((input_tokens IS NOT NULL OR outcome IN ('answered', 'truncated'))
+                                     AND cost_nanousd IS NULL), 0) AS unpriced,
                         (SELECT count(*) FROM request
                          JOIN attempt AS shared ON shared.id = request.attempt_id
                          WHERE shared.request_id <> request.id) AS shared
