@@ -173,6 +173,6 @@ pub struct Tally {
     pub usage: Usage,
     /// What it cost, as far as prices are known.
     pub cost: NanoUsd,
-    /// Replies with tokens but no known price.
+    /// Replies that may be billed and whose cost is not known.
     pub unpriced: u64,
 }

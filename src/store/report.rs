@@ -47,7 +47,7 @@ pub struct Spending {
     pub usage: Usage,
     /// What it cost, as far as prices were known.
     pub cost: NanoUsd,
-    /// Replies with tokens but no known price.
+    /// Replies that may be billed and whose cost is not known.
     pub unpriced: u64,
     /// Live requests that share another one's reply.
     pub shared: u64,
