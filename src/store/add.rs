@@ -42,7 +42,8 @@ pub struct Adding<'s> {
     tx: Transaction<'s>,
     source: SourceId,
     next_position: i64,
-    has_removed: bool,
+    /// Whether there were rows that a new one might be, or be a version of, before this file came.
+    has_retired: bool,
     repeats: HashMap<[u8; 12], u64>,
     report: AddReport,
     now: UnixMs,
@@ -85,14 +86,14 @@ impl<'s> Adding<'s> {
             tx.query_row("SELECT coalesce(max(position), 0) + 1 AS next FROM row", [], |row| {
                 row.get("next")
             })?;
-        let has_removed = tx.query_row(
-            "SELECT EXISTS (SELECT 1 FROM row WHERE retired_why = 'removed' AND retired_at_ms IS NOT NULL) AS found",
+        let has_retired = tx.query_row(
+            "SELECT EXISTS (SELECT 1 FROM row WHERE retired_at_ms IS NOT NULL) AS found",
             [],
             |row| row.get("found"),
         )?;
         let repeats = HashMap::new();
         let report = AddReport::default();
-        Ok(Self { tx, source, next_position, has_removed, repeats, report, now })
+        Ok(Self { tx, source, next_position, has_retired, repeats, report, now })
     }
 
     /// Takes one row.
@@ -132,6 +133,9 @@ impl<'s> Adding<'s> {
     }
 
     fn keyed(&mut self, row: NewRow<'_>, key: &str) -> Result<(), StoreError> {
+        if self.insert_unheard_of(row, key).map_err(|error| self.named(error))? {
+            return Ok(());
+        }
         let live = self.live(key).map_err(|error| self.named(error))?;
         let Some(live) = live else {
             return self.insert_or_return(row, key).map_err(|error| self.named(error));
@@ -158,6 +162,9 @@ impl<'s> Adding<'s> {
         let mut nth = self.repeats.get(&short).copied().unwrap_or(1);
         loop {
             let key = content_key(&short, nth);
+            if self.insert_unheard_of(row, &key)? {
+                break;
+            }
             let met_before = match self.live(&key)? {
                 None => {
                     self.insert_or_return(row, &key)?;
@@ -191,15 +198,25 @@ impl<'s> Adding<'s> {
             .map(Some)
     }
 
+    /// Inserts a row whose key no row has or ever had, without looking first; says whether it did.
+    fn insert_unheard_of(&mut self, row: NewRow<'_>, key: &str) -> rusqlite::Result<bool> {
+        if self.has_retired || self.insert(row, key, 1, self.next_position)? == 0 {
+            return Ok(false);
+        }
+        self.next_position += 1;
+        self.report.added += 1;
+        Ok(true)
+    }
+
     fn insert_or_return(&mut self, row: NewRow<'_>, key: &str) -> rusqlite::Result<()> {
-        if self.has_removed && self.bring_back(row, key)? {
+        if self.has_retired && self.bring_back(row, key)? {
             self.report.returned += 1;
             return Ok(());
         }
         let version = self.versions(key)? + 1;
         let position = self.next_position;
         self.next_position += 1;
-        self.insert(row, key, version, position)?;
+        must_be_one(self.insert(row, key, version, position)?)?;
         self.report.added += 1;
         Ok(())
     }
@@ -208,7 +225,7 @@ impl<'s> Adding<'s> {
         self.cached("UPDATE row SET retired_at_ms = ?2, retired_why = 'changed' WHERE id = ?1")?
             .execute(params![live.id.0, self.now.0])?;
         // Not the live one's number plus one: a row that came back is not always the newest version.
-        self.insert(row, key, self.versions(key)? + 1, live.position)?;
+        must_be_one(self.insert(row, key, self.versions(key)? + 1, live.position)?)?;
         self.report.changed += 1;
         Ok(())
     }
@@ -219,10 +236,11 @@ impl<'s> Adding<'s> {
         key: &str,
         version: i64,
         position: i64,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<usize> {
         self.cached(
             "INSERT INTO row (source_id, line, position, key, version, cells)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (key) WHERE retired_at_ms IS NULL DO NOTHING",
         )?
         .execute(params![
             self.source.0,
@@ -231,8 +249,7 @@ impl<'s> Adding<'s> {
             key,
             version,
             row.cells_json
-        ])?;
-        Ok(())
+        ])
     }
 
     /// Puts a removed row back where it was, if its cells are the same.
@@ -289,6 +306,14 @@ impl<'s> Adding<'s> {
 
     fn named(&self, error: rusqlite::Error) -> StoreError {
         StoreError::from_sqlite(std::path::Path::new(self.tx.path().unwrap_or_default()), error)
+    }
+}
+
+/// A row that was looked for first cannot be in the way of its own insertion.
+fn must_be_one(inserted: usize) -> rusqlite::Result<()> {
+    match inserted {
+        1 => Ok(()),
+        other => Err(rusqlite::Error::StatementChangedRows(other)),
     }
 }
 
