@@ -79,6 +79,11 @@ const PROVIDERS: &[Provider] = &[
         ..compatible("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"])
     },
     Provider { base_url: None, ..compatible("simulated", "", &[]) },
+    Provider {
+        // Its compatible endpoint ignores `response_format`.
+        structured: Structured::Words,
+        ..compatible("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY"])
+    },
     compatible("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]),
     Provider {
         base_url_vars: &["TOGETHER_BASE_URL"],
@@ -164,10 +169,8 @@ mod tests {
 
     #[test]
     fn an_unknown_provider_is_told_what_there_is() {
-        let message = require("anthropic").unwrap_err().to_string();
-        assert!(
-            message.starts_with("unknown provider \"anthropic\"; known are openai, simulated,")
-        );
+        let message = require("acme").unwrap_err().to_string();
+        assert!(message.starts_with("unknown provider \"acme\"; known are openai, simulated,"));
         assert!(message.contains("gemini"));
         assert!(message.contains("--base-url"));
         assert_eq!(find("OpenAI"), None);
