@@ -148,7 +148,7 @@ fn one_bad_row(
         false => Act::says("fine"),
     });
     let folder = project(&provider, &["good", "bad"], PLAIN);
-    let code = folder.run(&["run", "--timeout", "2s"]).code;
+    let code = folder.run(&["run", "--timeout", "5s"]).code;
     (folder, provider, code)
 }
 
@@ -408,10 +408,7 @@ fn equal_requests_share_a_final_failure_too() {
 fn an_address_where_nobody_is_ends_the_run_and_says_so() {
     let provider = Provider::start(|_| Act::Close);
     let folder = project(&provider, &["a", "b"], PLAIN);
-    let gone = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://127.0.0.1:{}/v1", listener.local_addr().unwrap().port())
-    };
+    let (_held, gone) = support::nobody();
     let said = folder.run(&["run", "--base-url", &gone]).ends(1);
     assert!(said.stderr.contains("nobody answers"), "{}", said.stderr);
     assert!(said.stderr.contains("refused"), "{}", said.stderr);

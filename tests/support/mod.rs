@@ -340,6 +340,15 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     Some(Request { path, headers, body, seen: 0 })
 }
 
+/// A base URL at which nobody listens, for as long as the socket is held: no other test can get its port.
+pub(crate) fn nobody() -> (socket2::Socket, String) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, format!("http://127.0.0.1:{port}/v1"))
+}
+
 /// The built-in provider as a server, in a process of its own.
 pub(crate) struct Simulator {
     child: Child,
