@@ -28,7 +28,7 @@ use super::task::{Job, Task, encode};
 use super::transport::Transport;
 use super::worker::{self, Landed, Parachute};
 use crate::domain::{Event, FailureClass, Outcome, Problem, RequestId, Route, RunId, State, Tally};
-use crate::machine::pace::{Failed, Landing, Permit};
+use crate::machine::pace::{Failed, Heard, Landing, Permit};
 use crate::machine::request::{Due, Facts, due};
 use crate::machine::retry::backoff;
 use crate::machine::stop::{Halt, Seen, Watchdog};
@@ -176,12 +176,13 @@ impl Dispatcher {
             let Some(tokens) = lane.peek(now).map(Job::guessed_tokens) else {
                 return lane.next_retry();
             };
-            match lane.pace.ask(now, tokens) {
+            let number = match lane.pace.ask(now, tokens) {
                 Permit::Go => lane.pace.start(now, tokens),
                 Permit::Wait(wait) => return Some(now + wait),
                 Permit::Full => return None,
-            }
-            if let Some(job) = lane.pop(now) {
+            };
+            if let Some(mut job) = lane.pop(now) {
+                job.pace_number = number;
                 self.promise(job);
             }
         }
@@ -355,7 +356,13 @@ impl Dispatcher {
         let now = self.outfit.clock.elapsed();
         let jitter = self.rng.f64();
         let pace = &mut self.outfit.lanes[self.outfit.lane_of[flight.job.task]].pace;
-        pace.heard(now, landed.requests_limit, landed.tokens_limit);
+        let heard = Heard {
+            number: flight.job.pace_number,
+            took: landed.took,
+            requests: landed.requests_limit,
+            tokens: landed.tokens_limit,
+        };
+        pace.heard(now, heard);
         if let Some(usage) = landed.usage {
             pace.counted(flight.guessed_tokens, usage.input + usage.output);
         }

@@ -165,6 +165,7 @@ impl Feeder {
             attempts_used: due.existing.as_ref().map_or(0, |existing| existing.attempts_used),
             failures: 0,
             reuse: self.reuse,
+            pace_number: 0,
             room: None,
         })
     }

@@ -154,6 +154,8 @@ pub(super) struct Job {
     pub(super) failures: u32,
     /// Whether a twin's reply may be shared; off once it has been found that there is none to wait for.
     pub(super) reuse: bool,
+    /// Its number among what its lane has sent.
+    pub(super) pace_number: u64,
     /// Held while it waits in memory; bounds how much is read ahead.
     pub(super) room: Option<tokio::sync::OwnedSemaphorePermit>,
 }

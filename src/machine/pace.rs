@@ -73,6 +73,19 @@ pub struct LimitSeen {
     pub remaining: f64,
 }
 
+/// What the headers of one reply say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Heard {
+    /// The number of its request.
+    pub number: u64,
+    /// How long the request was under way.
+    pub took: Duration,
+    /// Of requests a minute.
+    pub requests: Option<LimitSeen>,
+    /// Of tokens a minute.
+    pub tokens: Option<LimitSeen>,
+}
+
 /// The pace at one model of one provider.
 #[derive(Clone, Debug)]
 pub struct Pace {
@@ -80,6 +93,7 @@ pub struct Pace {
     limit: f64,
     doubling: bool,
     in_flight: u32,
+    started: u64,
     last_cut: Option<Duration>,
     paused_until: Duration,
     failures_in_a_row: u32,
@@ -100,6 +114,7 @@ impl Pace {
             limit: f64::from(start),
             doubling: true,
             in_flight: 0,
+            started: 0,
             last_cut: None,
             paused_until: Duration::ZERO,
             failures_in_a_row: 0,
@@ -131,9 +146,10 @@ impl Pace {
         if wait.is_zero() { Permit::Go } else { Permit::Wait(wait) }
     }
 
-    /// Notes that a request of about so many tokens goes.
-    pub fn start(&mut self, now: Duration, tokens: u64) {
+    /// Notes that a request of about so many tokens goes. Returns its number, for [`Pace::heard`].
+    pub fn start(&mut self, now: Duration, tokens: u64) -> u64 {
         self.in_flight += 1;
+        self.started += 1;
         for (bucket, need) in [
             (&mut self.requests, 1.0),
             (&mut self.seen_requests, 1.0),
@@ -144,6 +160,7 @@ impl Pace {
                 bucket.take(now, need);
             }
         }
+        self.started
     }
 
     /// Notes that a promised request did not go after all.
@@ -176,15 +193,18 @@ impl Pace {
         }
     }
 
-    /// Takes in what the provider's headers say of its limits.
-    pub fn heard(&mut self, now: Duration, requests: Option<LimitSeen>, tokens: Option<LimitSeen>) {
-        let in_flight = f64::from(self.in_flight);
-        for (bucket, seen, reserve) in
-            [(&mut self.seen_requests, requests, in_flight), (&mut self.seen_tokens, tokens, 0.0)]
-        {
+    /// Takes in what the headers of a reply say of the provider's limits. `number` is what
+    /// [`Pace::start`] gave to its request and `took` how long it was under way.
+    pub fn heard(&mut self, now: Duration, heard: Heard) {
+        // The provider had not yet counted those that went after it, and has refilled since.
+        let later = self.started.saturating_sub(heard.number) as f64;
+        for (bucket, seen, not_counted) in [
+            (&mut self.seen_requests, heard.requests, later),
+            (&mut self.seen_tokens, heard.tokens, 0.0),
+        ] {
             let Some(seen) = seen.filter(|seen| seen.per_minute >= 1.0) else { continue };
             let bucket = bucket.get_or_insert_with(|| Bucket::generous(now, seen.per_minute));
-            bucket.heard(now, seen, reserve);
+            bucket.heard(now, seen, not_counted - bucket.refill(heard.took));
         }
     }
 
@@ -324,12 +344,15 @@ impl Bucket {
         self.level -= need;
     }
 
-    fn heard(&mut self, now: Duration, seen: LimitSeen, reserve: f64) {
+    fn refill(&self, passed: Duration) -> f64 {
+        passed.as_secs_f64() * self.per_second
+    }
+
+    fn heard(&mut self, now: Duration, seen: LimitSeen, not_counted: f64) {
         self.fill(now);
         self.per_second = seen.per_minute / 60.0;
         self.capacity = seen.per_minute;
-        // What is in flight has been counted by us, perhaps not yet by the provider.
-        self.level = self.level.min(seen.remaining - reserve).max(-self.capacity);
+        self.level = self.level.min(seen.remaining - not_counted).max(-self.capacity);
     }
 }
 

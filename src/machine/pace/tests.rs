@@ -72,7 +72,7 @@ proptest! {
             let mut waits = 0;
             while pace.in_flight() == 0 || pace.in_flight() < cap / 2 {
                 match pace.ask(now, 10) {
-                    Permit::Go => pace.start(now, 10),
+                    Permit::Go => drop(pace.start(now, 10)),
                     Permit::Wait(wait) => {
                         now += wait;
                         waits += 1;
@@ -183,7 +183,38 @@ fn rows_that_fail_again_and_again_do_not_look_like_a_provider_that_is_away() {
 fn headers_hold_the_rate_before_a_429_does() {
     let mut pace = Pace::new(PaceSettings { concurrency: Some(50), ..PaceSettings::default() });
     pace.start(Duration::ZERO, 1);
-    pace.heard(Duration::ZERO, Some(LimitSeen { per_minute: 60.0, remaining: 1.0 }), None);
+    let requests = Some(LimitSeen { per_minute: 60.0, remaining: 0.0 });
+    let heard = Heard { number: 1, took: Duration::ZERO, requests, tokens: None };
+    pace.heard(Duration::ZERO, heard);
     assert!(matches!(pace.ask(Duration::ZERO, 1), Permit::Wait(wait) if wait >= secs(0.9)));
     assert_eq!(pace.ask(secs(2.0), 1), Permit::Go);
+}
+
+#[test]
+fn headers_let_the_whole_rate_through() {
+    // A provider with a bucket of a minute, whose headers tell how it stood when each request came.
+    let (per_minute, latency) = (600.0, secs(0.1));
+    let mut pace = Pace::new(PaceSettings { concurrency: Some(50), ..PaceSettings::default() });
+    let mut provider = Bucket::generous(Duration::ZERO, per_minute);
+    let (mut now, mut refused, mut sent) = (Duration::ZERO, 0, 0);
+    let mut flying: VecDeque<(Duration, u64, f64)> = VecDeque::new();
+    while now < Duration::from_mins(3) {
+        while pace.ask(now, 1) == Permit::Go {
+            let number = pace.start(now, 1);
+            refused += u32::from(!provider.ready_in(now, 1.0).is_zero());
+            provider.take(now, 1.0);
+            sent += 1;
+            flying.push_back((now + latency, number, provider.level.max(0.0).floor()));
+        }
+        now += Duration::from_millis(5);
+        while flying.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, number, remaining)) = flying.pop_front() else { break };
+            let requests = Some(LimitSeen { per_minute, remaining });
+            pace.heard(now, Heard { number, took: latency, requests, tokens: None });
+            pace.land(now, Landing::Served, 0.5);
+        }
+    }
+    let allowed = per_minute + 3.0 * per_minute;
+    assert!(f64::from(sent) >= 0.95 * allowed, "{sent} of {allowed}");
+    assert!(f64::from(refused) <= 0.01 * allowed, "{refused} would be refused");
 }
