@@ -396,6 +396,23 @@ fn equal_requests_are_bought_once_and_share_the_reply() {
 }
 
 #[test]
+fn rows_that_share_a_reply_do_not_wait_for_the_rate() {
+    let provider = Provider::start(|_| Act::says("same"));
+    let folder = project(&provider, &["a"; 200], PLAIN);
+    // At one call a second, two hundred rows that waited like calls would take minutes.
+    let mut run = folder.start(&["run", "--rpm", "60"]);
+    for _ in 0..1000 {
+        if run.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(run.try_wait().unwrap().is_some_and(|ended| ended.success()), "it waits for the rate");
+    assert_eq!(provider.count(), 1);
+    assert_eq!(folder.status()["requests"]["answered"], 200);
+}
+
+#[test]
 fn equal_requests_share_a_final_failure_too() {
     let provider = Provider::start(|_| Act::error(400, "invalid_value", "no"));
     let folder = project(&provider, &["a", "a", "a"], PLAIN);

@@ -283,12 +283,12 @@ impl Dispatcher {
                 });
             }
             Promised::Shared { request, state } => {
-                self.outfit.lanes[lane].pace.withdraw();
+                self.outfit.lanes[lane].pace.withdraw(job.guessed_tokens());
                 job.request = Some(request);
                 self.shared(&job, state);
             }
             Promised::Wait { request, twin: Twin { request: twin, .. } } => {
-                self.outfit.lanes[lane].pace.withdraw();
+                self.outfit.lanes[lane].pace.withdraw(job.guessed_tokens());
                 job.request = Some(request);
                 if self.stopped.is_some() {
                     // Nobody would let it go any more: it is left to the next run.
@@ -549,7 +549,8 @@ impl Dispatcher {
 
     fn refused(&mut self, error: String, pending: &Pending) {
         if let Pending::Promise(job) = pending {
-            self.outfit.lanes[self.outfit.lane_of[job.task]].pace.withdraw();
+            let lane = self.outfit.lane_of[job.task];
+            self.outfit.lanes[lane].pace.withdraw(job.guessed_tokens());
         }
         self.stop(Problem::Record { error });
     }

@@ -163,9 +163,20 @@ impl Pace {
         self.started
     }
 
-    /// Notes that a promised request did not go after all.
-    pub fn withdraw(&mut self) {
+    /// Notes that a request of about so many tokens did not go after all, and gives back what it had taken
+    /// of the rates: a row that shares another one's reply costs no call and must not wait like one.
+    pub fn withdraw(&mut self, tokens: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        for (bucket, need) in [
+            (&mut self.requests, 1.0),
+            (&mut self.seen_requests, 1.0),
+            (&mut self.tokens, tokens as f64),
+            (&mut self.seen_tokens, tokens as f64),
+        ] {
+            if let Some(bucket) = bucket {
+                bucket.level = (bucket.level + need).min(bucket.capacity);
+            }
+        }
     }
 
     /// Notes how a request landed. `jitter` is uniform in `0.0..1.0`. Returns a new pause, if one begins.
@@ -314,8 +325,8 @@ impl Bucket {
     fn strict(per_minute: f64) -> Self {
         let per_second = per_minute.max(1.0) / 60.0;
         let capacity = (per_second / 10.0).max(1.0);
-        // One request less than the rate, so that a full bucket at the start of a minute is within it.
-        let per_second = (per_second - capacity / 60.0).max(per_second * 0.5);
+        // Less what a full bucket adds to a minute, so that no minute holds more than the rate.
+        let per_second = per_second - (capacity - 1.0) / 60.0;
         Self { per_second, capacity, level: capacity, at: Duration::ZERO }
     }
 

@@ -218,3 +218,16 @@ fn headers_let_the_whole_rate_through() {
     assert!(f64::from(sent) >= 0.95 * allowed, "{sent} of {allowed}");
     assert!(f64::from(refused) <= 0.01 * allowed, "{refused} would be refused");
 }
+
+#[test]
+fn what_shares_a_reply_takes_nothing_of_the_rate() {
+    let settings = PaceSettings { concurrency: Some(4), rpm: Some(6), tpm: Some(600) };
+    let mut pace = Pace::new(settings);
+    for _ in 0..1000 {
+        assert_eq!(pace.ask(Duration::ZERO, 5), Permit::Go);
+        pace.start(Duration::ZERO, 5);
+        pace.withdraw(5);
+    }
+    pace.start(Duration::ZERO, 5);
+    assert!(matches!(pace.ask(Duration::ZERO, 5), Permit::Wait(_)), "a call does");
+}
