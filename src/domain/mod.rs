@@ -5,6 +5,7 @@
 //! `as_str` is what stands in SQL and in `--json`, converted in this one place.
 
 mod answer;
+mod batch;
 mod event;
 mod failure;
 mod fingerprint;
@@ -17,6 +18,7 @@ mod state;
 mod time;
 
 pub use answer::{AnswerCell, AnswerDetails, AnswerRow};
+pub use batch::{BatchCounts, BatchEnd, BatchStatus, RemoteStatus};
 pub use event::{Event, HowEnded, Problem, Tally};
 pub use failure::FailureClass;
 pub use fingerprint::Fingerprint;

@@ -4,6 +4,7 @@
 //! handed in. What must be right at 3 a.m. is decided here, where it can be tested by the million.
 
 pub mod answer_check;
+pub mod batch;
 pub mod closest;
 pub mod pace;
 pub mod plan;
