@@ -7,6 +7,7 @@ pub mod answer_check;
 pub mod batch;
 pub mod closest;
 pub mod pace;
+pub mod packing;
 pub mod plan;
 pub mod prices;
 pub mod render;
