@@ -10,6 +10,7 @@ pub mod pace;
 pub mod packing;
 pub mod plan;
 pub mod prices;
+pub mod queue;
 pub mod render;
 pub mod request;
 pub mod retry;
