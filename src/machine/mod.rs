@@ -14,4 +14,5 @@ pub mod queue;
 pub mod render;
 pub mod request;
 pub mod retry;
+pub mod route;
 pub mod stop;
