@@ -9,6 +9,7 @@ pub mod closest;
 pub mod pace;
 pub mod packing;
 pub mod plan;
+pub mod polling;
 pub mod prices;
 pub mod queue;
 pub mod render;
