@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use jiff::civil::{DateTime, Time};
+use jiff::{Timestamp, Zoned};
+
 use crate::domain::UnixMs;
 
 /// Returns `1 row`, `2,000 rows`.
@@ -46,8 +49,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 
 /// Returns a moment as RFC 3339 in UTC, to the millisecond.
 pub(crate) fn moment(at: UnixMs) -> String {
-    jiff::Timestamp::from_millisecond(at.0)
-        .map_or_else(|_| at.0.to_string(), |at| format!("{at:.3}"))
+    Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |at| format!("{at:.3}"))
 }
 
 /// Reads `1s`, `5m`, `2h`, `500ms` or `90` (seconds).
@@ -58,6 +60,73 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let signed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(signed).map_err(|_| wrong())
+}
+
+/// Reads a moment that lies ahead of `now`: `08:00` (the next one), `2h` from now, or a timestamp. Where
+/// it names no zone, it is in that of `now`.
+#[cfg_attr(not(test), expect(dead_code, reason = "no command takes a TIME yet"))]
+pub(crate) fn parse_time(text: &str, now: &Zoned) -> Result<UnixMs, String> {
+    let text = text.trim();
+    if text.parse::<u64>().is_ok() {
+        return Err(format!(
+            "{text:?} has no unit; write {text}m, {text}h or a time of day such as 08:00"
+        ));
+    }
+    let at = if text.contains(':') {
+        parse_clock(text).and_then(|time| next_at(time, now)).or_else(|| parse_moment(text, now))
+    } else {
+        let ahead = parse_duration(text).ok();
+        ahead.map(|ahead| unix_ms(now.timestamp()).plus(ahead))
+    };
+    match at {
+        None => Err(format!("{text:?} is no time; write it as 08:00, 2h or 2026-11-24T08:00")),
+        Some(at) if at <= unix_ms(now.timestamp()) => {
+            Err(format!("{text:?} has passed; it is {} now", now.strftime("%F %T%:z")))
+        }
+        Some(at) => Ok(at),
+    }
+}
+
+/// Reads `8:00`, `08:00` or `08:00:30`.
+fn parse_clock(text: &str) -> Option<Time> {
+    let number = |part: &str, digits: std::ops::RangeInclusive<usize>| {
+        let is_number =
+            digits.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| part.parse::<i8>().ok()).flatten()
+    };
+    let (hour, rest) = text.split_once(':')?;
+    let (minute, second) = rest.split_once(':').unwrap_or((rest, "00"));
+    Time::new(number(hour, 1..=2)?, number(minute, 2..=2)?, number(second, 2..=2)?, 0).ok()
+}
+
+/// Returns the next moment after `now` at which clocks in its zone show `time`.
+fn next_at(time: Time, now: &Zoned) -> Option<UnixMs> {
+    let (today, tomorrow) = (now.date(), now.date().tomorrow().ok()?);
+    let mut days = [today, tomorrow].into_iter().map(|day| local(day.to_datetime(time), now));
+    days.find(|at| at.is_some_and(|at| at > now.timestamp())).flatten().map(unix_ms)
+}
+
+/// Reads a timestamp, with an offset or a zone, or without one.
+fn parse_moment(text: &str, now: &Zoned) -> Option<UnixMs> {
+    let at = if text.contains('[') {
+        text.parse::<Zoned>().ok().map(|at| at.timestamp())
+    } else {
+        let at = text.parse::<Timestamp>().ok();
+        at.or_else(|| text.parse::<DateTime>().ok().and_then(|at| local(at, now)))
+    };
+    at.map(unix_ms)
+}
+
+/// Returns when clocks in the zone of `now` show `at`. An hour that clocks skip is put as much later; of one
+/// that they show twice, it is the first that lies ahead.
+fn local(at: DateTime, now: &Zoned) -> Option<Timestamp> {
+    let at = now.time_zone().to_ambiguous_timestamp(at);
+    let first = at.compatible().ok()?;
+    if first > now.timestamp() { Some(first) } else { at.later().ok() }
+}
+
+fn unix_ms(at: Timestamp) -> UnixMs {
+    UnixMs(at.as_millisecond())
 }
 
 /// Returns the reader of a whole number that is at least `least` and at most `most`.
@@ -128,5 +197,122 @@ mod tests {
         assert!(parse_some_duration("0").is_err());
         assert_eq!(duration(Duration::from_millis(12)), "12 ms");
         assert_eq!(duration(Duration::from_mins(125)), "2 h 5 min");
+    }
+
+    const SEOUL: &str = "KST-9";
+    const NEW_YORK: &str = "EST5EDT,M3.2.0,M11.1.0";
+
+    fn zoned(local: &str, zone: &str) -> Zoned {
+        let zone = jiff::tz::TimeZone::posix(zone).unwrap();
+        local.parse::<DateTime>().unwrap().to_zoned(zone).unwrap()
+    }
+
+    /// Reads a time at a local moment; returns what it comes to, in UTC to the second.
+    fn time(text: &str, local: &str, zone: &str) -> Result<String, String> {
+        let at = parse_time(text, &zoned(local, zone))?;
+        Ok(Timestamp::from_millisecond(at.0).unwrap().strftime("%F %T").to_string())
+    }
+
+    fn times(table: &[(&str, &str, &str)], zone: &str) {
+        for (text, now, expected) in table {
+            assert_eq!(
+                time(text, now, zone).as_deref(),
+                Ok(*expected),
+                "{text} at {now} in {zone}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_time_of_day_is_the_next_one() {
+        let table = [
+            ("08:00", "2026-11-23T22:15", "2026-11-23 23:00:00"),
+            ("8:00", "2026-11-23T22:15", "2026-11-23 23:00:00"),
+            (" 08:00 ", "2026-11-23T22:15", "2026-11-23 23:00:00"),
+            ("08:00:30", "2026-11-24T07:59:59.999", "2026-11-23 23:00:30"),
+            ("08:00", "2026-11-24T07:59:59.9999", "2026-11-23 23:00:00"),
+            ("08:00", "2026-11-24T08:00", "2026-11-24 23:00:00"),
+            ("08:00", "2026-11-24T08:00:00.001", "2026-11-24 23:00:00"),
+            ("00:00", "2026-12-31T23:59", "2026-12-31 15:00:00"),
+        ];
+        times(&table, SEOUL);
+    }
+
+    #[test]
+    fn a_duration_counts_from_now() {
+        let table = [
+            ("2h", "2026-11-24T23:00", "2026-11-24 16:00:00"),
+            ("90m", "2026-11-24T09:00", "2026-11-24 01:30:00"),
+            ("30s", "2026-11-24T09:00", "2026-11-24 00:00:30"),
+            ("1h 30m", "2026-11-24T09:00", "2026-11-24 01:30:00"),
+        ];
+        times(&table, SEOUL);
+        // Two hours by the clock on the wall would be one.
+        times(&[("2h", "2026-03-08T01:30", "2026-03-08 08:30:00")], NEW_YORK);
+    }
+
+    #[test]
+    fn a_timestamp_is_local_unless_it_names_an_offset() {
+        let now = "2026-11-23T22:15";
+        let table = [
+            ("2026-11-24T08:00", now, "2026-11-23 23:00:00"),
+            ("2026-11-24 08:00", now, "2026-11-23 23:00:00"),
+            ("2026-11-24T08:00:05", now, "2026-11-23 23:00:05"),
+            ("2026-11-24T08:00:00Z", now, "2026-11-24 08:00:00"),
+            ("2026-11-24T08:00:00-05:00", now, "2026-11-24 13:00:00"),
+            ("2026-11-24 08:00+09:00", now, "2026-11-23 23:00:00"),
+            ("2026-11-24T08:00[UTC]", now, "2026-11-24 08:00:00"),
+        ];
+        times(&table, SEOUL);
+    }
+
+    #[test]
+    fn clocks_that_are_put_forward_or_back_do_no_harm() {
+        let table = [
+            // There is no 02:30 on 2026-03-08.
+            ("02:30", "2026-03-08T01:00", "2026-03-08 07:30:00"),
+            ("2026-03-08T02:30", "2026-03-08T01:00", "2026-03-08 07:30:00"),
+            ("02:30", "2026-03-08T04:00", "2026-03-09 06:30:00"),
+            ("08:00", "2026-03-07T22:00", "2026-03-08 12:00:00"),
+            // 01:30 comes twice on 2026-11-01.
+            ("01:30", "2026-11-01T00:30", "2026-11-01 05:30:00"),
+            ("01:30", "2026-11-01T01:45", "2026-11-01 06:30:00"),
+            ("2026-11-01T01:30", "2026-11-01T01:45", "2026-11-01 06:30:00"),
+            ("01:30", "2026-11-01T02:00", "2026-11-02 06:30:00"),
+        ];
+        times(&table, NEW_YORK);
+    }
+
+    #[test]
+    fn a_time_that_is_none_or_has_passed_is_refused_with_what_to_write() {
+        let refused = |text| time(text, "2026-11-23T22:15:04", SEOUL).unwrap_err();
+        assert_eq!(refused("8"), "\"8\" has no unit; write 8m, 8h or a time of day such as 08:00");
+        for text in ["2026-11-23T22:15:04", "2026-11-23 08:00", "2026-11-23T13:15:03Z", "0s"] {
+            let words = format!("{text:?} has passed; it is 2026-11-23 22:15:04+09:00 now");
+            assert_eq!(refused(text), words);
+        }
+        let none = [
+            "",
+            "soon",
+            "tomorrow",
+            "24:00",
+            "25:00:00",
+            "08:60",
+            "08:0",
+            "008:00",
+            "+8:00",
+            "8:00:",
+            "08:00 pm",
+            "-2h",
+            "2026-11-25",
+            "2026-13-01T08:00",
+            "2026-11-24T08:00+99:00",
+            "::",
+            "2h:",
+        ];
+        for text in none {
+            let words = format!("{text:?} is no time; write it as 08:00, 2h or 2026-11-24T08:00");
+            assert_eq!(refused(text), words);
+        }
     }
 }
