@@ -21,6 +21,21 @@ pub struct Provider {
     pub headers: &'static [HeaderFrom],
     /// Whether the server takes a JSON Schema; where only some of its models do, it says so in a 400.
     pub structured: Structured,
+    /// Its batches; `None` if it has none, or none of `OpenAI`'s shape.
+    pub batches: Option<&'static BatchProfile>,
+}
+
+/// What a provider whose batches have `OpenAI`'s shape takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchProfile {
+    /// The most requests in one file.
+    pub max_requests: u64,
+    /// The most bytes in one file.
+    pub max_bytes: u64,
+    /// The completion window that is asked for, as the provider spells it.
+    pub window: &'static str,
+    /// Whether an upload can say when the file shall go (`expires_after`).
+    pub expires_after: bool,
 }
 
 /// A header that a provider's SDK fills from the environment.
@@ -66,6 +81,22 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     PROVIDERS.iter().map(|provider| provider.name)
 }
 
+/// `OpenAI` says 200 MB and not of which kind, so these are the smaller ones.
+const OPENAI_BATCHES: BatchProfile = BatchProfile {
+    max_requests: 50_000,
+    max_bytes: 200_000_000,
+    window: "24h",
+    expires_after: true,
+};
+
+/// Groq's SDK says 100 MB, its site 200.
+const GROQ_BATCHES: BatchProfile = BatchProfile {
+    max_requests: 50_000,
+    max_bytes: 100_000_000,
+    window: "24h",
+    expires_after: false,
+};
+
 const PROVIDERS: &[Provider] = &[
     Provider {
         base_url_vars: &["OPENAI_BASE_URL"],
@@ -76,34 +107,47 @@ const PROVIDERS: &[Provider] = &[
             },
             HeaderFrom { header: "OpenAI-Project", vars: &["OPENAI_PROJECT_ID", "OPENAI_PROJECT"] },
         ],
+        batches: Some(&OPENAI_BATCHES),
         ..compatible("openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"])
     },
-    Provider { base_url: None, ..compatible("simulated", "", &[]) },
+    Provider { base_url: None, batches: Some(&OPENAI_BATCHES), ..compatible("simulated", "", &[]) },
+    // Its batches are of its own messages, inline in the create, and have no metadata to be found again by.
     Provider {
         // Its compatible endpoint ignores `response_format`.
         structured: Structured::Words,
         ..compatible("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY"])
     },
-    compatible("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"]),
+    Provider {
+        batches: Some(&GROQ_BATCHES),
+        ..compatible("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"])
+    },
+    // Its batches have another purpose, lines without a method, and a create of their own shape.
     Provider {
         base_url_vars: &["TOGETHER_BASE_URL"],
         ..compatible("together", "https://api.together.xyz/v1", &["TOGETHER_API_KEY"])
     },
+    // Its batches are at `/batch/jobs`, with the model on the job.
     compatible("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"]),
     Provider {
         // JSON mode, but no schemas.
         structured: Structured::Words,
         ..compatible("deepseek", "https://api.deepseek.com/v1", &["DEEPSEEK_API_KEY"])
     },
+    // Its batches have counters and no status, and their results come by pages.
     compatible("xai", "https://api.x.ai/v1", &["XAI_API_KEY"]),
+    // Its batches carry their requests and results inline.
     compatible("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"]),
+    // Its batches are said to be like OpenAI's; their limits are not published.
     compatible(
         "deepinfra",
         "https://api.deepinfra.com/v1/openai",
         &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
     ),
+    // Its batches work on data sets, below another base URL.
     compatible("fireworks", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY"]),
+    // Its batches are below another base URL.
     compatible("perplexity", "https://api.perplexity.ai", &["PERPLEXITY_API_KEY", "PPLX_API_KEY"]),
+    // Its batches are long-running operations on its own request format.
     compatible(
         "gemini",
         "https://generativelanguage.googleapis.com/v1beta/openai",
@@ -123,6 +167,7 @@ const fn compatible(
         base_url_vars: &[],
         headers: &[],
         structured: Structured::Schema,
+        batches: None,
     }
 }
 
@@ -165,6 +210,17 @@ mod tests {
         assert_eq!(openai.base_url_vars, ["OPENAI_BASE_URL"]);
         let headers: Vec<_> = openai.headers.iter().map(|from| from.header).collect();
         assert_eq!(headers, ["OpenAI-Organization", "OpenAI-Project"]);
+    }
+
+    #[test]
+    fn only_batches_of_openais_shape_are_used() {
+        let with: Vec<_> =
+            PROVIDERS.iter().filter(|p| p.batches.is_some()).map(|p| p.name).collect();
+        assert_eq!(with, ["openai", "simulated", "groq"]);
+        for profile in PROVIDERS.iter().filter_map(|provider| provider.batches) {
+            assert!(profile.max_requests <= 50_000 && profile.max_bytes <= 200_000_000);
+            assert_eq!(profile.window, "24h");
+        }
     }
 
     #[test]

@@ -45,13 +45,20 @@ pub enum BaseUrlError {
 ///
 /// Blanks around it and slashes at its end do not matter.
 pub fn endpoint_url(base: &str, endpoint: Endpoint) -> Result<Url, BaseUrlError> {
-    let mut url = checked(base.trim())?;
-    let path = format!("{}/{}", url.path().trim_end_matches('/'), endpoint.as_str());
-    url.set_path(&path);
-    Ok(url)
+    let base = checked(base)?;
+    Ok(below(&base, endpoint.as_str()))
 }
 
-fn checked(base: &str) -> Result<Url, BaseUrlError> {
+/// Returns the URL of `path`, which is percent-encoded already, below a base URL that [`checked`] has let pass.
+pub(super) fn below(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    url
+}
+
+/// Returns the base URL as a URL, if it is one.
+pub(super) fn checked(base: &str) -> Result<Url, BaseUrlError> {
+    let base = base.trim();
     if base.is_empty() {
         return Err(BaseUrlError::Empty);
     }

@@ -11,6 +11,7 @@
 //!
 //! Nothing here may put a key, or a part of an answer, into a message.
 
+pub mod batch;
 pub mod catalog;
 mod decode;
 mod encode;

@@ -6,9 +6,9 @@
 
 use super::envelope::Told;
 use crate::domain::FailureClass::{
-    self, ContentFiltered, ContextTooLong, EndpointNotFound, Forbidden, InvalidRequest,
-    ModelNotFound, Overloaded, QuotaExhausted, RateLimited, RequestTooLarge, ServerError, Timeout,
-    Unauthorized,
+    self, BatchCancelled, BatchExpired, ContentFiltered, ContextTooLong, EndpointNotFound,
+    Forbidden, InvalidRequest, ModelNotFound, Overloaded, QuotaExhausted, RateLimited,
+    RequestTooLarge, ServerError, Timeout, Unauthorized,
 };
 
 /// Returns the class of a reply with this status, which is 400 to 599.
@@ -50,6 +50,45 @@ pub(super) fn of_words(told: &Told) -> FailureClass {
         None => ServerError,
     }
 }
+
+/// Returns the class of an error that stands in a line of a batch in place of a reply: no status, and often
+/// no code either.
+pub(super) fn of_line(told: &Told) -> FailureClass {
+    match told.code.as_str() {
+        "batch_expired" | "request_expired" | "expired" => return BatchExpired,
+        "batch_cancelled" | "batch_canceled" | "request_cancelled" | "request_canceled"
+        | "cancelled" | "canceled" => return BatchCancelled,
+        _ => {}
+    }
+    let message = told.message.to_ascii_lowercase();
+    match of_words(told) {
+        ServerError if named(&told.code).or_else(|| named_kind(told)).is_some() => ServerError,
+        ServerError if matches!(told.code.parse(), Ok(400..=599_u16)) => ServerError,
+        ServerError if message.contains("completion window expired") => BatchExpired,
+        ServerError => match bad_request(told) {
+            InvalidRequest if !contains_any(&message, &INVALID) => ServerError,
+            class => class,
+        },
+        InvalidRequest => bad_request(told),
+        class => class,
+    }
+}
+
+/// How servers say that a request is wrong where they give neither a status nor a code.
+const INVALID: [&str; 12] = [
+    "invalid",
+    "not valid",
+    "is required",
+    "missing required",
+    "must be",
+    "should be",
+    "not supported",
+    "unsupported",
+    "not allowed",
+    "not permitted",
+    "unrecognized",
+    "unexpected keyword",
+];
 
 /// Codes of an account that has no money left or has met a limit that a person set. Waiting does
 /// not help, unlike with every other 429.

@@ -10,21 +10,23 @@ use serde_json::{Map, Value};
 /// What an error body says. Holds a provider's words as they came: not for people before
 /// [`super::message::one_line`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(in crate::provider) struct Told {
     /// `code`, in lower case; a number as its digits.
-    pub(super) code: String,
+    pub(in crate::provider) code: String,
     /// `type`, in lower case.
-    pub(super) kind: String,
+    pub(in crate::provider) kind: String,
     /// `param`.
-    pub(super) param: String,
+    pub(in crate::provider) param: String,
     /// The sentence for people.
-    pub(super) message: String,
+    pub(in crate::provider) message: String,
     /// Whether the body is a web page: a proxy's or a firewall's, or of a site that is no API.
-    pub(super) is_page: bool,
+    pub(in crate::provider) is_page: bool,
+    /// Whether it is `OpenAI`'s envelope, an object under `error`.
+    pub(in crate::provider) is_envelope: bool,
 }
 
 impl Told {
-    pub(super) fn read(body: &[u8]) -> Self {
+    pub(in crate::provider) fn read(body: &[u8]) -> Self {
         let text = body.trim_ascii();
         if text.starts_with(b"<") {
             return Self { is_page: true, ..Self::default() };
@@ -52,7 +54,7 @@ impl Told {
 
     fn of_top(top: &Map<String, Value>) -> Self {
         match top.get("error") {
-            Some(Value::Object(error)) => Self::of_fields(error),
+            Some(Value::Object(error)) => Self { is_envelope: true, ..Self::of_fields(error) },
             Some(Value::String(text)) if !text.is_empty() => {
                 Self { message: text.clone(), ..Self::of_fields(top) }
             }
@@ -77,7 +79,7 @@ impl Told {
             kind: word(fields.get("type")).to_ascii_lowercase(),
             param: word(fields.get("param")),
             message: message.unwrap_or_default(),
-            is_page: false,
+            ..Self::default()
         }
     }
 

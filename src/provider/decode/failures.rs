@@ -7,7 +7,7 @@ use crate::domain::{FailureClass, Reading, Verdict};
 use crate::provider::ReplyHeaders;
 
 /// Reads a reply whose status is not 2xx.
-pub(super) fn reading(status: u16, headers: &ReplyHeaders, body: &[u8]) -> Reading {
+pub(in crate::provider) fn reading(status: u16, headers: &ReplyHeaders, body: &[u8]) -> Reading {
     match status {
         300..=399 => redirect(status, headers),
         400..=599 => {
@@ -27,9 +27,18 @@ pub(super) fn reading(status: u16, headers: &ReplyHeaders, body: &[u8]) -> Readi
 pub(super) fn in_success(body: &[u8]) -> Verdict {
     let told = Told::read(body);
     let class = classes::of_words(&told);
-    let message = words(&told, class)
-        .unwrap_or_else(|| "the provider reports an error and does not say which".to_owned());
-    Verdict::Failed { class, message }
+    Verdict::Failed { class, message: said(&told, class) }
+}
+
+/// Reads the error that a line of a batch holds instead of a reply.
+pub(in crate::provider) fn in_line(told: &Told) -> Reading {
+    let class = classes::of_line(told);
+    Reading::failed(class, said(told, class))
+}
+
+fn said(told: &Told, class: FailureClass) -> String {
+    words(told, class)
+        .unwrap_or_else(|| "the provider reports an error and does not say which".to_owned())
 }
 
 /// Redirects are never followed: they would carry the key and the row to another place.

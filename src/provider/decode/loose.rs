@@ -12,7 +12,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 /// A field that may be absent, null, or of a type that nobody documented.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) enum Loose<T> {
+pub(in crate::provider) enum Loose<T> {
     /// Absent or null.
     #[default]
     Missing,
@@ -24,7 +24,7 @@ pub(super) enum Loose<T> {
 
 impl<T> Loose<T> {
     /// Returns the value if there is one of the right type.
-    pub(super) fn get(self) -> Option<T> {
+    pub(in crate::provider) fn get(self) -> Option<T> {
         match self {
             Self::Is(value) => Some(value),
             Self::Missing | Self::Wrong => None,
@@ -32,7 +32,7 @@ impl<T> Loose<T> {
     }
 
     /// Says whether there is a value of a wrong type.
-    pub(super) fn is_wrong(&self) -> bool {
+    pub(in crate::provider) fn is_wrong(&self) -> bool {
         match self {
             Self::Wrong => true,
             Self::Missing | Self::Is(_) => false,
@@ -41,12 +41,16 @@ impl<T> Loose<T> {
 }
 
 /// What can be made of which kind of JSON value; every kind that is not named is wrong.
-pub(super) trait Shape<'de>: Sized {
+pub(in crate::provider) trait Shape<'de>: Sized {
     fn text(_: &str) -> Option<Self> {
         None
     }
 
     fn number(_: f64) -> Option<Self> {
+        None
+    }
+
+    fn flag(_: bool) -> Option<Self> {
         None
     }
 
@@ -71,9 +75,9 @@ macro_rules! object_shapes {
         }
     )+};
 }
-pub(super) use object_shapes;
+pub(in crate::provider) use object_shapes;
 
-pub(super) fn from_object<'de, T, A>(object: A) -> Result<Option<T>, A::Error>
+pub(in crate::provider) fn from_object<'de, T, A>(object: A) -> Result<Option<T>, A::Error>
 where
     T: Deserialize<'de>,
     A: MapAccess<'de>,
@@ -99,7 +103,7 @@ impl<'de, T: Shape<'de>> Shape<'de> for Vec<Loose<T>> {
 
 /// The first item of a list; the others are passed over.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct First<T>(pub(super) Option<Loose<T>>);
+pub(in crate::provider) struct First<T>(pub(in crate::provider) Option<Loose<T>>);
 
 impl<'de, T: Shape<'de>> Shape<'de> for First<T> {
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
@@ -111,7 +115,7 @@ impl<'de, T: Shape<'de>> Shape<'de> for First<T> {
 
 /// A count of tokens: whole, not negative, and below what any reply can come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Count(pub(super) u64);
+pub(in crate::provider) struct Count(pub(in crate::provider) u64);
 
 impl Count {
     /// Far above any model's context, far below what would overflow a sum or a cost.
@@ -126,7 +130,7 @@ impl Shape<'_> for Count {
 
 /// A field of which only this matters: whether it is there and holds anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Present;
+pub(in crate::provider) struct Present;
 
 impl<'de> Shape<'de> for Present {
     fn text(text: &str) -> Option<Self> {
@@ -177,8 +181,8 @@ impl<'de, T: Shape<'de>> Visitor<'de> for AnyKind<T> {
         Ok(Loose::Missing)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Loose::Wrong)
+    fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+        Ok(right(T::flag(flag)))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {

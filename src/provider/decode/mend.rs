@@ -5,7 +5,7 @@
 //! the rest is kept. The raw bytes on record stay as they came.
 
 /// Returns the body with broken characters replaced, or `None` if it has none.
-pub(super) fn mended(body: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::provider) fn mended(body: &[u8]) -> Option<Vec<u8>> {
     let text = String::from_utf8_lossy(body);
     let mended = without_lone_surrogates(text.as_bytes());
     (mended != body).then_some(mended)

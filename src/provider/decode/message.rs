@@ -7,7 +7,7 @@ const MAX_NAME_CHARS: usize = 200;
 
 /// How eagerly something is taken for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Masking {
+pub(in crate::provider) enum Masking {
     /// What starts as the keys of known providers do.
     Known,
     /// Also any long mixture of letters and digits: the message is about a key.
@@ -15,7 +15,7 @@ pub(super) enum Masking {
 }
 
 /// Returns `text` on one line, without control characters, keys masked, at most 500 characters.
-pub(super) fn one_line(text: &str, masking: Masking) -> String {
+pub(in crate::provider) fn one_line(text: &str, masking: Masking) -> String {
     let mut line = String::new();
     let mut room = MAX_CHARS;
     let mut after_bearer = false;
@@ -41,7 +41,7 @@ pub(super) fn one_line(text: &str, masking: Masking) -> String {
 }
 
 /// Returns an id or a name as it may be shown and kept.
-pub(super) fn short(name: &str) -> String {
+pub(in crate::provider) fn short(name: &str) -> String {
     name.chars().filter(|c| !is_unseen(*c)).take(MAX_NAME_CHARS).collect()
 }
 

@@ -15,11 +15,11 @@
 mod chat;
 mod classes;
 mod content;
-mod envelope;
-mod failures;
-mod loose;
-mod mend;
-mod message;
+pub(super) mod envelope;
+pub(super) mod failures;
+pub(super) mod loose;
+pub(super) mod mend;
+pub(super) mod message;
 mod responses;
 mod usage;
 
