@@ -16,6 +16,7 @@ mod objects;
 mod problems;
 mod refusal;
 mod results;
+mod shapes;
 mod status;
 mod urls;
 

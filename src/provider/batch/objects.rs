@@ -8,6 +8,7 @@ use serde::de::{MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
 use super::problems::Problems;
+use super::shapes::{Flag, Id, Moment};
 use super::{BatchProblem, status};
 use crate::domain::{BatchCounts, RemoteStatus, UnixMs};
 use crate::provider::decode::loose::{Count, Loose, Shape, from_object, object_shapes};
@@ -139,8 +140,8 @@ fn one<W: OnWire>(body: &[u8]) -> Read<W::Object> {
     let Loose::Is(wrapper) = serde_json::from_slice::<Loose<Wrapper<'_>>>(body)? else {
         return Ok(Err(NOT_AN_OBJECT));
     };
-    let inner = [wrapper.job, wrapper.data].into_iter().flatten();
-    let found = inner.filter_map(|raw| object::<W>(raw.get().as_bytes()).ok().flatten()).next();
+    let mut inner = [wrapper.job, wrapper.data].into_iter().flatten();
+    let found = inner.find_map(|raw| object::<W>(raw.get().as_bytes()).ok().flatten());
     Ok(found.ok_or(if is_error(&wrapper.error) { AN_ERROR } else { NO_ID }))
 }
 
@@ -195,11 +196,11 @@ fn page<W: OnWire>(body: &[u8]) -> Read<Page<W::Object>> {
     if is_error(&page.error) {
         return Ok(Err(AN_ERROR));
     }
-    let is_list = page.object.get().as_deref() == Some("list");
+    let says_list = page.object.get().as_deref() == Some("list");
     let Entries(entries) = match page.data {
         Loose::Is(entries) => entries,
         // How Go writes an empty list.
-        Loose::Missing if is_list => Entries::default(),
+        Loose::Missing if says_list => Entries::default(),
         Loose::Missing | Loose::Wrong => return Ok(Err(NOT_A_LIST)),
     };
     let items: Vec<_> = entries
@@ -330,63 +331,6 @@ fn given(id: Loose<Id>) -> Option<String> {
     id.get().map(|Id(id)| id)
 }
 
-/// An id. Null, empty and absent are alike: none.
-pub(super) struct Id(pub(super) String);
-
-impl Shape<'_> for Id {
-    fn text(text: &str) -> Option<Self> {
-        const MAX_BYTES: usize = 1_000;
-        let id = text.trim();
-        (!id.is_empty() && id.len() <= MAX_BYTES).then(|| Self(id.to_owned()))
-    }
-
-    fn number(number: f64) -> Option<Self> {
-        const EXACT: f64 = 9_007_199_254_740_991.0;
-        let is_whole = number.fract() == 0.0 && (0.0..=EXACT).contains(&number);
-        is_whole.then(|| Self(number.to_string()))
-    }
-}
-
-#[derive(PartialEq)]
-struct Flag(bool);
-
-impl Shape<'_> for Flag {
-    fn flag(flag: bool) -> Option<Self> {
-        Some(Self(flag))
-    }
-
-    fn text(text: &str) -> Option<Self> {
-        text.to_ascii_lowercase().parse().ok().map(Self)
-    }
-}
-
-/// A moment: Unix seconds, as a number or as text, or RFC 3339, in UTC where no zone is given.
-struct Moment(UnixMs);
-
-impl Shape<'_> for Moment {
-    fn text(text: &str) -> Option<Self> {
-        let text = text.trim();
-        if let Ok(number) = text.parse() {
-            return Self::number(number);
-        }
-        let at = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-            let local: jiff::civil::DateTime = text.parse().ok()?;
-            local.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp())
-        })?;
-        Some(Self(UnixMs(at.as_millisecond())))
-    }
-
-    /// Zero is how some write "none"; what is too large for seconds is milliseconds.
-    fn number(number: f64) -> Option<Self> {
-        const YEAR_5138_S: f64 = 1e11;
-        let ms = match number {
-            seconds if seconds < YEAR_5138_S => seconds * 1_000.0,
-            ms => ms,
-        };
-        (ms >= 1.0 && ms < YEAR_5138_S * 1_000.0).then(|| Self(UnixMs(ms.round() as i64)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -404,13 +348,13 @@ mod tests {
         page.items.iter().map(id).collect::<Vec<_>>().join(" ")
     }
 
-    fn batches(text: &str) -> Result<(String, Option<String>), Unreadable> {
-        let page = batch_page(text.as_bytes())?;
-        Ok((ids(&page, |batch| &batch.id), page.next))
+    fn batches(text: &str) -> (String, Option<String>) {
+        let page = batch_page(text.as_bytes()).unwrap();
+        (ids(&page, |batch| &batch.id), page.next)
     }
 
-    fn is(ids: &str, next: Option<&str>) -> Result<(String, Option<String>), Unreadable> {
-        Ok((ids.to_owned(), next.map(str::to_owned)))
+    fn is(ids: &str, next: Option<&str>) -> (String, Option<String>) {
+        (ids.to_owned(), next.map(str::to_owned))
     }
 
     #[test]
@@ -556,7 +500,7 @@ mod tests {
         ] {
             assert_eq!(batches(&body(last)), is("a b", None), "{last}");
         }
-        assert_eq!(batches(r#"{"data":[{}],"has_more":true}"#), Err(NO_CURSOR));
+        assert_eq!(batch_page(br#"{"data":[{}],"has_more":true}"#), Err(NO_CURSOR));
         assert_eq!(batches(r#"{"data":[],"has_more":true}"#), is("", None));
     }
 

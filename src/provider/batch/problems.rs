@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(token_limit(&none), None);
         assert_eq!(token_limit(&[]), None);
         let unsaid = problem(Some("TOKEN_LIMIT_EXCEEDED"), "too much", None);
-        assert_eq!(token_limit(&[unsaid.clone()]), Some(TokenLimit { told: None }));
+        assert_eq!(token_limit(std::slice::from_ref(&unsaid)), Some(TokenLimit { told: None }));
         let said = problem(None, "Enqueued token limit reached. Limit: 5K", None);
         assert_eq!(
             token_limit(&[none[0].clone(), unsaid, said]),

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::MapAccess;
 use serde_json::value::RawValue;
 
-use super::objects::Id;
+use super::shapes::Id;
 use crate::domain::{Endpoint, FailureClass, Reading};
 use crate::provider::decode::envelope::Told;
 use crate::provider::decode::loose::{Loose, Shape, from_object};
