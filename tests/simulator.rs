@@ -1,131 +1,16 @@
 //! The simulated provider, seen from the other end of a socket.
-//!
-//! The client here is a hundred lines over a plain TCP stream, so that what is asserted is what
-//! went over the wire: a reset is a reset, and a body that is cut is short.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read as _, Write as _};
+mod simulated;
+
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use overnight::domain::UnixMs;
-use overnight::simulate::{self, Ledger, Settings, Simulator};
 use serde_json::{Value, json};
 
-/// A simulator and the runtime that it runs on.
-struct Served {
-    runtime: tokio::runtime::Runtime,
-    simulator: Option<Simulator>,
-}
-
-impl Served {
-    fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::new(|| UnixMs(1_767_225_600_123));
-        change(&mut settings);
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let simulator = runtime.block_on(simulate::start(settings)).unwrap();
-        Self { runtime, simulator: Some(simulator) }
-    }
-
-    fn with_faults(faults: &str) -> Self {
-        Self::with(|settings| settings.faults = faults.parse().unwrap())
-    }
-
-    fn simulator(&self) -> &Simulator {
-        self.simulator.as_ref().unwrap()
-    }
-
-    fn address(&self) -> String {
-        let url = self.simulator().base_url();
-        url.strip_prefix("http://").and_then(|url| url.strip_suffix("/v1")).unwrap().to_owned()
-    }
-
-    fn ledger(&self) -> Ledger {
-        self.simulator().ledger()
-    }
-
-    fn stop(mut self) {
-        let simulator = self.simulator.take().unwrap();
-        self.runtime.block_on(simulator.stop());
-    }
-
-    fn send(&self, request: &str) -> io::Result<Reply> {
-        let mut stream = TcpStream::connect(self.address())?;
-        stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-        stream.write_all(request.as_bytes())?;
-        Reply::read(&mut stream)
-    }
-
-    fn get(&self, path: &str) -> Reply {
-        self.send(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).unwrap()
-    }
-
-    fn post(&self, path: &str, body: &Value) -> io::Result<Reply> {
-        self.send(&post(path, "", &body.to_string()))
-    }
-
-    fn chat(&self, text: &str) -> io::Result<Reply> {
-        self.post("/v1/chat/completions", &chat(text))
-    }
-}
-
-fn post(path: &str, headers: &str, body: &str) -> String {
-    format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-fn chat(text: &str) -> Value {
-    json!({"model": "small", "messages": [{"role": "user", "content": text}]})
-}
-
-#[derive(Debug)]
-struct Reply {
-    status: u16,
-    headers: BTreeMap<String, String>,
-    body: Vec<u8>,
-}
-
-impl Reply {
-    /// Reads one reply, up to its announced length or the end of the stream.
-    fn read(stream: &mut TcpStream) -> io::Result<Self> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            if stream.read(&mut byte)? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers: BTreeMap<_, _> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let length: u64 = headers["content-length"].parse().unwrap();
-        let mut body = Vec::new();
-        stream.take(length).read_to_end(&mut body)?;
-        Ok(Self { status, headers, body })
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn announced(&self) -> usize {
-        self.headers["content-length"].parse().unwrap()
-    }
-
-    fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or("-").to_owned()
-    }
-}
+use simulated::{Reply, Served, chat, post};
 
 #[test]
 fn a_chat_completion_has_all_that_openai_promises() {
@@ -259,7 +144,7 @@ fn mistakes_are_told_as_openai_tells_them() {
     assert_eq!(code(body), told(400, "context_length_exceeded"));
     assert_eq!(code(chat("x")), (200, "-".to_owned()));
 
-    let broken = served.send(&post(path, "", "{\"model\": ")).unwrap();
+    let broken = served.send(post(path, "", "{\"model\": ")).unwrap();
     assert_eq!((broken.status, broken.code().as_str()), (400, "-"));
     let plain = post(path, "", "{}").replace("application/json", "text/plain");
     assert_eq!(served.send(&plain).unwrap().code(), "unsupported_content_type");
@@ -281,10 +166,10 @@ fn large_and_hostile_bodies_do_no_harm() {
     let large = served.chat(&"a long row ".repeat(300_000)).unwrap();
     assert_eq!(large.code(), "context_length_exceeded");
     let nested = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
-    assert_eq!(served.send(&post(path, "", &nested)).unwrap().status, 400);
-    assert_eq!(served.send(&post(path, "", "")).unwrap().status, 400);
+    assert_eq!(served.send(post(path, "", &nested)).unwrap().status, 400);
+    assert_eq!(served.send(post(path, "", "")).unwrap().status, 400);
     let headers = format!("x-filler: {}\r\n", "x".repeat(200_000));
-    let refused = served.send(&post(path, &headers, "{}"));
+    let refused = served.send(post(path, &headers, "{}"));
     assert!(refused.is_err() || refused.is_ok_and(|reply| reply.status == 431));
     let announced = format!(
         "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
@@ -469,7 +354,10 @@ fn the_ledger_tells_who_was_charged_twice() {
     assert_eq!(bodies.len(), 2);
     let fingerprint = overnight::domain::Fingerprint::of(chat("a").to_string().as_bytes());
     let twice = &bodies[fingerprint.to_string().strip_prefix("r1:").unwrap()];
-    assert_eq!(*twice, json!({"requests": 2, "charged": 2, "answered": 2, "charged_again": 1}));
+    assert_eq!(
+        *twice,
+        json!({"requests": 2, "charged": 2, "batch_charged": 0, "answered": 2, "charged_again": 1})
+    );
     assert_eq!(serde_json::to_value(served.ledger()).unwrap(), ledger);
     served.stop();
     assert_eq!(std::fs::read_to_string(path).unwrap().lines().count(), 3);

@@ -18,7 +18,7 @@ use super::failure::{Exit, Failure};
 use super::out::Out;
 use super::{Context, shell_word, text};
 use crate::engine::Clock;
-use crate::simulate::{self, Fault, Faults, Settings, Totals};
+use crate::simulate::{self, Fault, Faults, Moment, Settings, Totals};
 
 /// Run the simulated provider as a server: OpenAI's wire format, made-up answers, faults to order.
 #[derive(clap::Args, Debug)]
@@ -69,6 +69,21 @@ pub(crate) struct Args {
     /// A file to which one line of JSON is appended for each charge, before it is answered.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// How long a batch takes from its creation to its end; with 0 each look moves it on by one status.
+    #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = text::parse_duration)]
+    batch_delay: Duration,
+    /// How long a batch has before it expires; what was done until then is kept.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = text::parse_some_duration)]
+    batch_window: Duration,
+    /// The most requests that a batch may have.
+    #[arg(long, value_name = "N", default_value_t = 50_000, allow_negative_numbers = true, value_parser = text::whole::<u32>(1, None))]
+    batch_requests: u32,
+    /// The most bytes that a file for a batch may have.
+    #[arg(long, value_name = "N", default_value_t = 200_000_000, allow_negative_numbers = true, value_parser = text::whole::<u64>(1, Some(512_000_000)))]
+    batch_bytes: u64,
+    /// The most prompt tokens of batches under way, for each model; a batch above it fails.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = text::whole::<u64>(1, None))]
+    enqueued_tokens: Option<u64>,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
@@ -105,6 +120,11 @@ fn settings(args: &Args) -> Settings {
         hang: args.hang,
         drip: args.drip,
         ledger: args.ledger.clone(),
+        batch_delay: args.batch_delay,
+        batch_window: args.batch_window,
+        batch_requests: args.batch_requests,
+        batch_bytes: args.batch_bytes,
+        enqueued_tokens: args.enqueued_tokens,
         now: Clock::now,
     }
 }
@@ -163,6 +183,15 @@ fn summary(totals: &Totals) -> String {
         text::count(totals.output_tokens, "output token"),
         text::thousands(totals.answered_requests),
     );
+    if totals.files_uploaded > 0 || totals.batches_created > 0 {
+        let _ = write!(
+            lines,
+            "\n{} of {} uploaded: {} of those charged",
+            text::count(totals.batches_created, "batch"),
+            text::count(totals.files_uploaded, "file"),
+            text::thousands(totals.batch_charged_requests),
+        );
+    }
     if totals.charged_again > 0 {
         let again = text::count(totals.charged_again, "charge");
         let _ = write!(lines, "\ncharged again after an answer: {again}");
@@ -242,9 +271,11 @@ impl EndSignals {
 
 fn after_help() -> String {
     let mut help = String::from(EXAMPLES);
-    help.push_str("\nFaults (a reply of 200 is charged, and so is `lost`; nothing else is):\n");
-    for fault in Fault::ALL {
-        let _ = writeln!(help, "  {:<15} {}", fault.as_str(), says(fault));
+    for (moments, heading) in HEADINGS {
+        let _ = writeln!(help, "\n{heading}:");
+        for fault in Fault::ALL.into_iter().filter(|fault| fault.moments() == moments) {
+            let _ = writeln!(help, "  {:<16} {}", fault.as_str(), says(fault));
+        }
     }
     help.truncate(help.trim_end().len());
     help
@@ -255,6 +286,7 @@ Examples:
   overnight simulate
   overnight simulate --port 0 --latency 300ms --jitter 0.5 --rpm 500
   overnight simulate --faults 429=0.05,500=every:20,lost=first:1 --ledger charges.jsonl
+  overnight simulate --batch-delay 2m --enqueued-tokens 2000000 --faults line_missing=0.01
 
 When a fault strikes:
   429=0.05        this share of all requests
@@ -262,7 +294,27 @@ When a fault strikes:
   429=every:10    each 10th request
   429=tries:2     the first 2 times that the same body comes
   429=once        the same as tries:1
+What is counted, and what is the same as one before, is said for each kind below.
 ";
+
+/// The kinds of faults, and what `WHEN` counts for each.
+const HEADINGS: [(&[Moment], &str); 9] = [
+    (
+        &[Moment::Call],
+        "Calls, the same by their body (a reply of 200 is charged, and so is `lost`; nothing else is)",
+    ),
+    (
+        &[Moment::Call, Moment::Line],
+        "Answers, of calls and of lines of batches, each counted for itself (all charged)",
+    ),
+    (&[Moment::Upload], "Uploads, the same by their bytes"),
+    (&[Moment::Create], "Creates of batches, the same by their input file"),
+    (&[Moment::Batch], "The way of a valid batch, the same by its input's bytes"),
+    (&[Moment::Result], "What a valid batch says of its results, the same by its input's bytes"),
+    (&[Moment::Line], "Lines of batches, the same by their body (charged, but for 429 and 500)"),
+    (&[Moment::Poll], "Looks at a batch, the same by its id"),
+    (&[Moment::Content], "Downloads of result files, the same by the file's id"),
+];
 
 /// Says what a fault does, for `--help`.
 fn says(fault: Fault) -> &'static str {
@@ -291,6 +343,35 @@ fn says(fault: Fault) -> &'static str {
         Fault::WrongType => "a 200 whose `choices` (or `output`) is a string",
         Fault::WrongLabel => "an answer outside of the schema or the choices",
         Fault::Lost => "the answer is made, then the connection is reset",
+        Fault::UploadServerError => "500 server_error, and no file is made",
+        Fault::UploadLost => "the file is made, then the connection is closed",
+        Fault::CreateServerError => "500 server_error, and no batch is made",
+        Fault::CreateRateLimit => "429 with a retry-after of 1 s, and no batch is made",
+        Fault::CreateNotFound => "404, the input file is not found yet; no batch is made",
+        Fault::CreateLost => "the batch is made, then the connection is closed",
+        Fault::BatchFailed => "it fails in validation, nothing is done",
+        Fault::BatchTokens => "it fails in validation as token_limit_exceeded",
+        Fault::BatchBroken => "it fails half done, what was done is in its output",
+        Fault::BatchExpired => "it expires half done",
+        Fault::BatchCancelled => "the provider cancels it half done",
+        Fault::BatchVanished => "it is in progress once, then it is a 404",
+        Fault::BatchStuck => "it is finalizing for 5 looks or --batch-delay more",
+        Fault::ResultEmptyIds => "the id of a file there is not is \"\", not null",
+        Fault::ResultEmptyFile => "without errors there is an error file of 0 bytes",
+        Fault::ResultCounts => "request_counts says what is not so",
+        Fault::LineRateLimit => "its reply is a 429, in the error file",
+        Fault::LineServerError => "its reply is a 500, in the error file",
+        Fault::LineMissing => "its result stands in neither file",
+        Fault::LineDoubled => "its result stands in the output file twice",
+        Fault::LineUnknown => "its result has a custom_id that nobody sent",
+        Fault::LineGarbled => "its result is broken off and no JSON",
+        Fault::LineSeparator => "its result has U+2028, U+2029, U+0085 in a string",
+        Fault::LineBoth => "it has an answer and, in the error file, a 500",
+        Fault::PollServerError => "500 server_error",
+        Fault::PollRateLimit => "429 with a retry-after of 1 s",
+        Fault::ContentNotFound => "404, as if there were no such file",
+        Fault::ContentServerError => "500 server_error",
+        Fault::ContentCut => "the content ends before its announced length",
     }
 }
 
@@ -322,7 +403,8 @@ mod tests {
     fn every_setting_can_be_given() {
         let words = "--port 0 --seed 7 --latency 300ms --jitter 0.5 --rpm 60 --tpm 9000 --context 4096 \
                      --model a --model b/c --api-key sk-fake --faults 429=0.05,lost=once --hang 2s \
-                     --drip 5ms --ledger charges.jsonl";
+                     --drip 5ms --ledger charges.jsonl --batch-delay 2m --batch-window 1h \
+                     --batch-requests 10 --batch-bytes 999 --enqueued-tokens 90000";
         let read = read(&words.split_whitespace().collect::<Vec<_>>()).unwrap();
         let expected = Settings {
             seed: 7,
@@ -338,6 +420,11 @@ mod tests {
             hang: Duration::from_secs(2),
             drip: Duration::from_millis(5),
             ledger: Some("charges.jsonl".into()),
+            batch_delay: Duration::from_mins(2),
+            batch_window: Duration::from_hours(1),
+            batch_requests: 10,
+            batch_bytes: 999,
+            enqueued_tokens: Some(90_000),
             now: Clock::now,
         };
         assert_eq!(format!("{read:?}"), format!("{expected:?}"));
@@ -356,6 +443,9 @@ mod tests {
             (["--port", "70000"], "from 0 to 65,535"),
             (["--api-key", ""], "value is required"),
             (["--model", ""], "value is required"),
+            (["--batch-window", "0"], "more than nothing"),
+            (["--batch-requests", "0"], "1 or more"),
+            (["--enqueued-tokens", "none"], "1 or more"),
         ] {
             let error = read(&words).unwrap_err();
             assert!(error.contains(told), "{words:?}: {error}");
@@ -366,8 +456,9 @@ mod tests {
     fn help_has_every_fault_and_examples_that_can_be_typed() {
         let help = after_help();
         for fault in Fault::ALL {
-            let line = format!("  {:<15} {}", fault.as_str(), says(fault));
-            assert!(help.lines().any(|other| other == line), "{fault}");
+            let line = format!("  {:<16} {}", fault.as_str(), says(fault));
+            let times = help.lines().filter(|other| *other == line).count();
+            assert_eq!(times, 1, "{fault}");
             assert!(line.len() < 80, "{line}");
         }
         let examples =

@@ -96,13 +96,7 @@ pub fn next(status: BatchStatus, event: BatchMove) -> Result<BatchStatus, Illega
         (S::Completed | S::Failed | S::Expired | S::Cancelled, M::Collect) => Ok(S::Collecting),
         (
             S::Completed | S::Failed | S::Expired | S::Cancelled,
-            M::Upload
-            | M::Uploaded
-            | M::Create
-            | M::Created
-            | M::Seen(_)
-            | M::Refused
-            | M::Dropped,
+            M::Upload | M::Uploaded | M::Create | M::Created | M::Seen(_) | M::Refused | M::Dropped,
         ) => illegal,
 
         // A crash in the middle: it is read again from the start, and what is on record stays.
@@ -110,13 +104,7 @@ pub fn next(status: BatchStatus, event: BatchMove) -> Result<BatchStatus, Illega
         (S::Collecting, M::Collected) => Ok(S::Collected),
         (
             S::Collecting,
-            M::Upload
-            | M::Uploaded
-            | M::Create
-            | M::Created
-            | M::Seen(_)
-            | M::Refused
-            | M::Dropped,
+            M::Upload | M::Uploaded | M::Create | M::Created | M::Seen(_) | M::Refused | M::Dropped,
         ) => illegal,
 
         (

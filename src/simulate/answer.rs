@@ -6,7 +6,7 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use super::completion::{Answer, Ask, Completion, Finish, Format, Said};
-use super::faults::Fault;
+use super::fault::Fault;
 use super::fit::fit;
 use super::tokens;
 use crate::domain::Usage;
@@ -47,7 +47,11 @@ fn answer(ask: &Ask<'_>, language: Language, fault: Option<Fault>, rng: &mut Rng
     } else if is(Fault::WrongLabel) {
         limited(ask, wrong_text(ask, language, rng), None)
     } else {
-        let text = text(ask, language, rng);
+        let mut text = text(ask, language, rng);
+        if is(Fault::LineSeparator) && ask.format == Format::Text {
+            // What splits lines for some readers, and is a mere character in JSON.
+            text.push_str("\u{2028}\u{2029}\u{85}");
+        }
         // Short of the end, and of the limit too if that comes sooner.
         let cut_to = is(Fault::Length).then(|| tokens::count(&text) / 2);
         limited(ask, text, cut_to)

@@ -1,175 +1,25 @@
 //! Faults to order: what goes wrong, and when.
 //!
-//! A fault strikes only a request that would have been answered, so that `first:3` means three
-//! good requests. Which one strikes is a pure function of a [`Draw`]: no state is kept here.
+//! A fault strikes only what would have gone well, so that `first:3` means three good requests.
+//! Each [`Moment`] is counted and drawn for by itself: a fault of batches neither counts calls nor
+//! takes its share from theirs. Which one strikes is a pure function of a [`Draw`]; the counts are
+//! kept by [`Draws`].
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Something that a provider, or the way to it, can do to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// 429 `rate_limit_exceeded`, with a short `retry-after-ms`.
-    RateLimit,
-    /// 429 `insufficient_quota`.
-    Quota,
-    /// 500 `server_error`.
-    ServerError,
-    /// 503 `server_is_overloaded`.
-    Overloaded,
-    /// 401 `invalid_api_key`.
-    Unauthorized,
-    /// 403, a country that is not served.
-    Forbidden,
-    /// 404 `model_not_found`.
-    ModelNotFound,
-    /// 400 `invalid_value`.
-    InvalidRequest,
-    /// 400 `context_length_exceeded`.
-    Context,
-    /// 413.
-    TooLarge,
-    /// The connection is reset (TCP RST) before any byte of a reply.
-    Reset,
-    /// The connection is closed in good order, without a reply.
-    Close,
-    /// No reply comes; the connection is closed after [`super::Settings::hang`].
-    Hang,
-    /// The reply comes in small parts.
-    Slow,
-    /// The reply ends before the length that it announced.
-    Cut,
-    /// A reply of 200 whose JSON is broken off.
-    BadJson,
-    /// A gateway's 502, an HTML page.
-    Html,
-    /// A reply of 200 without a body.
-    Empty,
-    /// The model declines.
-    Refusal,
-    /// The answer is withheld by a filter.
-    ContentFilter,
-    /// The answer is cut as by the token limit; once for each model and conversation.
-    Length,
-    /// A reply of 200 whose `choices` (or `output`) is a string.
-    WrongType,
-    /// An answer that is outside of the schema or the choices.
-    WrongLabel,
-    /// The answer is made and charged, and then the connection is reset.
-    Lost,
-}
+use super::fault::{Fault, Moment};
 
-impl Fault {
-    /// Every fault, in the order in which they are listed to people.
-    pub const ALL: [Self; 24] = [
-        Self::RateLimit,
-        Self::Quota,
-        Self::ServerError,
-        Self::Overloaded,
-        Self::Unauthorized,
-        Self::Forbidden,
-        Self::ModelNotFound,
-        Self::InvalidRequest,
-        Self::Context,
-        Self::TooLarge,
-        Self::Reset,
-        Self::Close,
-        Self::Hang,
-        Self::Slow,
-        Self::Cut,
-        Self::BadJson,
-        Self::Html,
-        Self::Empty,
-        Self::Refusal,
-        Self::ContentFilter,
-        Self::Length,
-        Self::WrongType,
-        Self::WrongLabel,
-        Self::Lost,
-    ];
-
-    /// Returns the fault's word on the command line and in the ledger.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::RateLimit => "429",
-            Self::Quota => "quota",
-            Self::ServerError => "500",
-            Self::Overloaded => "503",
-            Self::Unauthorized => "401",
-            Self::Forbidden => "403",
-            Self::ModelNotFound => "404",
-            Self::InvalidRequest => "400",
-            Self::Context => "context",
-            Self::TooLarge => "413",
-            Self::Reset => "reset",
-            Self::Close => "close",
-            Self::Hang => "hang",
-            Self::Slow => "slow",
-            Self::Cut => "cut",
-            Self::BadJson => "badjson",
-            Self::Html => "html",
-            Self::Empty => "empty",
-            Self::Refusal => "refusal",
-            Self::ContentFilter => "content_filter",
-            Self::Length => "length",
-            Self::WrongType => "wrongtype",
-            Self::WrongLabel => "wronglabel",
-            Self::Lost => "lost",
-        }
-    }
-
-    /// Says whether a completion is made, and charged, when it strikes.
-    pub fn is_charged(self) -> bool {
-        match self {
-            Self::Slow
-            | Self::Cut
-            | Self::BadJson
-            | Self::Empty
-            | Self::Refusal
-            | Self::ContentFilter
-            | Self::Length
-            | Self::WrongType
-            | Self::WrongLabel
-            | Self::Lost => true,
-            Self::RateLimit
-            | Self::Quota
-            | Self::ServerError
-            | Self::Overloaded
-            | Self::Unauthorized
-            | Self::Forbidden
-            | Self::ModelNotFound
-            | Self::InvalidRequest
-            | Self::Context
-            | Self::TooLarge
-            | Self::Reset
-            | Self::Close
-            | Self::Hang
-            | Self::Html => false,
-        }
-    }
-
-    /// Returns the fault that `word` names.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| fault.as_str() == word)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Which requests a fault strikes.
+/// Which of the things that come to its moment a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum When {
-    /// This share of all requests, 0 to 1.
+    /// This share of them all, 0 to 1.
     Rate(f64),
-    /// The first so many requests that the provider sees.
+    /// The first so many that the provider sees.
     First(u64),
-    /// Each n-th request that the provider sees.
+    /// Each n-th that the provider sees.
     Every(u64),
-    /// The first so many times that the provider sees the same body.
+    /// The first so many times that the provider sees the same one; for a call, the same body.
     Tries(u64),
 }
 
@@ -184,19 +34,21 @@ pub struct FaultRule {
 
 /// All faults that are ordered; reads text such as `429=0.02,reset=first:3,500=every:10,length=once`.
 ///
-/// Counted rules come before rates, each in the order of the text. Rates share one draw, so that
-/// each is exact and their sum is the share of requests that fail.
+/// Counted rules come before rates, each in the order of the text. The rates of one moment share
+/// one draw, so that each is exact and their sum is the share of what fails there.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults(Vec<FaultRule>);
 
 /// What the choice of a fault depends on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draw {
-    /// How many requests came before this one.
+    /// What is drawn for.
+    pub(super) moment: Moment,
+    /// How many came to this moment before this one.
     pub(super) before: u64,
-    /// How many requests with the same body came before this one.
+    /// How many of these were the same as this one.
     pub(super) same_before: u64,
-    /// A number in 0..1, drawn for this body and this try.
+    /// A number in 0..1, drawn for this one and this try.
     pub(super) unit: f64,
 }
 
@@ -206,20 +58,29 @@ impl Faults {
         &self.0
     }
 
+    /// Says whether any could strike at `moment`.
+    pub(super) fn any_at(&self, moment: Moment) -> bool {
+        self.of(moment).next().is_some()
+    }
+
     /// Returns the fault that strikes, if one does.
     pub(super) fn pick(&self, draw: Draw) -> Option<Fault> {
-        let counted = self.0.iter().find(|rule| match rule.when {
+        let counted = self.of(draw.moment).find(|rule| match rule.when {
             When::First(count) => draw.before < count,
             When::Every(nth) => (draw.before + 1).is_multiple_of(nth),
             When::Tries(count) => draw.same_before < count,
             When::Rate(_) => false,
         });
-        counted.map(|rule| rule.fault).or_else(|| self.pick_by_rate(draw.unit))
+        counted.map(|rule| rule.fault).or_else(|| self.pick_by_rate(draw.moment, draw.unit))
     }
 
-    fn pick_by_rate(&self, unit: f64) -> Option<Fault> {
+    fn of(&self, moment: Moment) -> impl Iterator<Item = &FaultRule> {
+        self.0.iter().filter(move |rule| rule.fault.moments().contains(&moment))
+    }
+
+    fn pick_by_rate(&self, moment: Moment, unit: f64) -> Option<Fault> {
         let mut below = 0.0;
-        self.0.iter().find_map(|rule| {
+        self.of(moment).find_map(|rule| {
             let When::Rate(rate) = rule.when else { return None };
             below += rate;
             (unit < below).then_some(rule.fault)
@@ -232,17 +93,19 @@ impl FromStr for Faults {
 
     fn from_str(text: &str) -> Result<Self, FaultError> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let rules = parts.map(FaultRule::from_str).collect::<Result<Vec<_>, _>>()?;
-        let rates = rules.iter().filter_map(|rule| match rule.when {
-            When::Rate(rate) => Some(rate),
-            When::First(_) | When::Every(_) | When::Tries(_) => None,
-        });
-        let sum: f64 = rates.sum();
-        // A sum such as 0.1 + 0.2 + 0.7 may miss 1 by a rounding.
-        if sum > 1.0 + 1e-9 {
-            return Err(FaultError::RatesAboveOne { sum });
+        let faults = Self(parts.map(FaultRule::from_str).collect::<Result<Vec<_>, _>>()?);
+        for moment in Moment::ALL {
+            let rates = faults.of(moment).filter_map(|rule| match rule.when {
+                When::Rate(rate) => Some(rate),
+                When::First(_) | When::Every(_) | When::Tries(_) => None,
+            });
+            let sum: f64 = rates.sum();
+            // A sum such as 0.1 + 0.2 + 0.7 may miss 1 by a rounding.
+            if sum > 1.0 + 1e-9 {
+                return Err(FaultError::RatesAboveOne { sum });
+            }
         }
-        Ok(Self(rules))
+        Ok(faults)
     }
 }
 
@@ -320,7 +183,7 @@ pub enum FaultError {
         /// What stands behind `=`.
         text: String,
     },
-    /// More than every request would fail.
+    /// More than everything would fail at one moment.
     #[error("the shares of the faults add up to {sum}, which is more than 1")]
     RatesAboveOne {
         /// The sum.
@@ -337,14 +200,7 @@ mod tests {
     use super::*;
 
     fn draw(before: u64, same_before: u64, unit: f64) -> Draw {
-        Draw { before, same_before, unit }
-    }
-
-    #[test]
-    fn every_fault_has_one_word() {
-        for fault in Fault::ALL {
-            assert_eq!(Fault::parse(fault.as_str()), Some(fault));
-        }
+        Draw { moment: Moment::Call, before, same_before, unit }
     }
 
     #[test]
@@ -367,6 +223,21 @@ mod tests {
         assert!(pick("reset=every:3", 2, 0) && !pick("reset=every:3", 3, 0));
         assert!(pick("reset=once", 50, 0) && !pick("reset=once", 50, 1));
         assert!(pick("reset=tries:2", 50, 1) && !pick("reset=tries:2", 50, 2));
+    }
+
+    #[test]
+    fn each_moment_has_rules_and_rates_of_its_own() {
+        let faults: Faults = "429=0.6,line_500=0.6,refusal=0.4,poll_500=first:1".parse().unwrap();
+        let pick = |moment, unit| faults.pick(Draw { moment, ..draw(9, 9, unit) });
+        assert_eq!(pick(Moment::Call, 0.5), Some(Fault::RateLimit));
+        assert_eq!(pick(Moment::Line, 0.5), Some(Fault::LineServerError));
+        for moment in [Moment::Call, Moment::Line] {
+            assert_eq!(pick(moment, 0.7), Some(Fault::Refusal), "an answer is made at both");
+        }
+        assert_eq!(pick(Moment::Poll, 0.0), None);
+        let first = Draw { moment: Moment::Poll, ..draw(0, 0, 0.0) };
+        assert_eq!(faults.pick(first), Some(Fault::PollServerError));
+        assert!("line_500=0.7,refusal=0.4".parse::<Faults>().is_err());
     }
 
     #[test]

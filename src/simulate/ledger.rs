@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::faults::Fault;
+use super::fault::Fault;
 use crate::domain::{Endpoint, Usage};
 
 const SHARDS: usize = 16;
@@ -30,13 +30,15 @@ pub struct Ledger {
 /// The sums of a ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Calls to the two endpoints that make completions, whatever came of them.
+    /// Requests for a completion, whatever came of them: calls to the two endpoints that make
+    /// them, and lines of batches that were worked on.
     pub requests: u64,
     /// Of these, the ones that were charged.
     pub charged_requests: u64,
-    /// Of these, the ones whose whole and usable reply was handed to the connection.
+    /// Of these, the ones whose whole and usable reply was handed to the connection, or stands in
+    /// a batch's output file.
     pub answered_requests: u64,
-    /// Charges for a body whose answer had been handed to the connection before.
+    /// Charges for a body that had been answered before, on whichever route.
     pub charged_again: u64,
     /// Input tokens that were charged, cached ones included.
     pub input_tokens: u64,
@@ -44,6 +46,18 @@ pub struct Totals {
     pub cached_tokens: u64,
     /// Output tokens that were charged.
     pub output_tokens: u64,
+    /// Files that were uploaded.
+    pub files_uploaded: u64,
+    /// Batches that were created, valid or not.
+    pub batches_created: u64,
+    /// Of `requests`, the lines of batches.
+    pub batch_requests: u64,
+    /// Of `charged_requests`, the lines of batches.
+    pub batch_charged_requests: u64,
+    /// Of `input_tokens`, those of lines of batches.
+    pub batch_input_tokens: u64,
+    /// Of `output_tokens`, those of lines of batches.
+    pub batch_output_tokens: u64,
     /// Replies with an error, by its code (or its type, if it has none).
     pub errors: BTreeMap<&'static str, u64>,
     /// Ordered faults that struck, by name.
@@ -57,7 +71,9 @@ pub struct Account {
     pub requests: u64,
     /// How often it was charged.
     pub charged: u64,
-    /// How often a whole and usable reply to it was handed to the connection.
+    /// Of these, how often as a line of a batch.
+    pub batch_charged: u64,
+    /// How often a whole and usable reply to it was handed to the connection or put into a file.
     pub answered: u64,
     /// How often it was charged although it had been answered before.
     pub charged_again: u64,
@@ -89,6 +105,8 @@ pub(super) struct Charge<'a> {
     pub(super) usage: Usage,
     /// What went wrong with it, if anything was ordered to.
     pub(super) fault: Option<Fault>,
+    /// The batch that it was a line of.
+    pub(super) batch: Option<&'a str>,
 }
 
 impl Books {
@@ -98,10 +116,11 @@ impl Books {
         Ok(Self { shards: Default::default(), file: path.map(open).transpose()?.map(Mutex::new) })
     }
 
-    /// Books the arrival of a body; returns how often it came before.
-    pub(super) fn arrive(&self, body: [u8; 32]) -> u64 {
+    /// Books the arrival of a body, in a batch or by itself; returns how often it came before.
+    pub(super) fn arrive(&self, body: [u8; 32], in_batch: bool) -> u64 {
         let mut shard = self.shard(body);
         shard.totals.requests += 1;
+        shard.totals.batch_requests += u64::from(in_batch);
         let account = shard.accounts.entry(body).or_default();
         account.requests += 1;
         account.requests - 1
@@ -117,7 +136,9 @@ impl Books {
         }
         let mut shard = self.shard(body);
         let account = shard.accounts.entry(body).or_default();
+        let in_batch = u64::from(charge.batch.is_some());
         account.charged += 1;
+        account.batch_charged += in_batch;
         let again = u64::from(account.answered > 0);
         account.charged_again += again;
         let totals = &mut shard.totals;
@@ -126,10 +147,13 @@ impl Books {
         totals.input_tokens += charge.usage.input;
         totals.cached_tokens += charge.usage.cached;
         totals.output_tokens += charge.usage.output;
+        totals.batch_charged_requests += in_batch;
+        totals.batch_input_tokens += in_batch * charge.usage.input;
+        totals.batch_output_tokens += in_batch * charge.usage.output;
         Ok(())
     }
 
-    /// Books that a whole and usable reply to a body was handed to the connection.
+    /// Books that a whole and usable reply to a body was handed over.
     pub(super) fn answer(&self, body: [u8; 32]) {
         let mut shard = self.shard(body);
         shard.totals.answered_requests += 1;
@@ -139,6 +163,16 @@ impl Books {
     /// Counts a reply with an error.
     pub(super) fn count_error(&self, code: &'static str) {
         *lock(&self.shards[0]).totals.errors.entry(code).or_default() += 1;
+    }
+
+    /// Counts a file that was uploaded.
+    pub(super) fn count_file(&self) {
+        lock(&self.shards[0]).totals.files_uploaded += 1;
+    }
+
+    /// Counts a batch that was created.
+    pub(super) fn count_batch(&self) {
+        lock(&self.shards[0]).totals.batches_created += 1;
     }
 
     /// Counts a fault that struck.
@@ -173,6 +207,12 @@ impl Totals {
         self.input_tokens += other.input_tokens;
         self.cached_tokens += other.cached_tokens;
         self.output_tokens += other.output_tokens;
+        self.files_uploaded += other.files_uploaded;
+        self.batches_created += other.batches_created;
+        self.batch_requests += other.batch_requests;
+        self.batch_charged_requests += other.batch_charged_requests;
+        self.batch_input_tokens += other.batch_input_tokens;
+        self.batch_output_tokens += other.batch_output_tokens;
         for (into, from) in [(&mut self.errors, &other.errors), (&mut self.faults, &other.faults)] {
             for (name, count) in from {
                 *into.entry(name).or_default() += count;
@@ -191,6 +231,7 @@ fn line(body: [u8; 32], charge: &Charge<'_>) -> Value {
         "cached_tokens": charge.usage.cached,
         "output_tokens": charge.usage.output,
         "fault": charge.fault.map(Fault::as_str),
+        "batch": charge.batch,
     })
 }
 
@@ -212,24 +253,29 @@ mod tests {
     fn charge() -> Charge<'static> {
         let usage = Usage { input: 10, cached: 2, output: 3, reasoning: 0 };
         let endpoint = Endpoint::ChatCompletions;
-        Charge { at_ms: 7, endpoint, model: "m", usage, fault: Some(Fault::Lost) }
+        Charge { at_ms: 7, endpoint, model: "m", usage, fault: Some(Fault::Lost), batch: None }
     }
 
     #[test]
     fn a_charge_after_an_answer_is_told_apart_from_one_before() {
         let books = Books::open(None).unwrap();
         let (one, other) = ([1; 32], [2; 32]);
-        assert_eq!((books.arrive(one), books.arrive(one), books.arrive(other)), (0, 1, 0));
+        assert_eq!((books.arrive(one, false), books.arrive(one, true)), (0, 1));
+        assert_eq!(books.arrive(other, false), 0);
         books.charge(one, &charge()).unwrap();
         books.charge(one, &charge()).unwrap();
         books.answer(one);
         assert_eq!(books.snapshot().totals.charged_again, 0);
-        books.charge(one, &charge()).unwrap();
+        books.charge(one, &Charge { batch: Some("batch_1"), ..charge() }).unwrap();
         let ledger = books.snapshot();
         assert_eq!(ledger.totals.charged_again, 1);
-        let account = Account { requests: 2, charged: 3, answered: 1, charged_again: 1 };
+        let account =
+            Account { requests: 2, charged: 3, batch_charged: 1, answered: 1, charged_again: 1 };
         assert_eq!(ledger.bodies[&"01".repeat(32)], account);
         assert_eq!((ledger.totals.input_tokens, ledger.totals.output_tokens), (30, 9));
+        let totals = ledger.totals;
+        assert_eq!((totals.batch_requests, totals.batch_charged_requests), (1, 1));
+        assert_eq!((totals.batch_input_tokens, totals.batch_output_tokens), (10, 3));
     }
 
     #[test]

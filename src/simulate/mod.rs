@@ -14,29 +14,45 @@
 //! `hang`, is not. The charge is booked before the latency is waited out, as a provider goes on
 //! with (and bills) a call whose client has left.
 //!
+//! A line of a batch is charged when it is done, whatever becomes of its result, and also where the
+//! batch expires, is cancelled or breaks off later; a line that is refused (`line_429`, `line_500`,
+//! a bad body) or never got to is not. Uploads, creates, looks and downloads cost nothing. The
+//! ledger keeps the sums of batches beside those of all.
+//!
 //! ```text
-//! socket ─▶ server ─▶ service ─▶ check (chat, responses) ─▶ limits ─▶ faults ─▶ answer ─▶ ledger
-//!  (wire, resets)     (routes)    400 as OpenAI's            429                 charge
+//!                                  ┌▶ call ──▶ limits ──┐                  ┌▶ reply
+//! socket ─▶ server ─▶ service ─────┤           429      ├▶ work ──▶ answer ┤
+//!  (wire, resets)     (routes)     ├▶ batches ─ line ───┘   │ check, charge └▶ files (results)
+//!                                  └▶ files (uploads)       └─────▶ ledger
 //! ```
+//!
+//! What goes wrong is drawn by `draws`, at the moment that each fault belongs to.
 //!
 //! It never opens a connection, never reads the clock (the time is handed in), never repeats in
 //! an answer what it was asked, and listens on 127.0.0.1 alone.
 
 mod answer;
+mod batches;
+mod body;
 mod call;
 mod chat;
 mod check;
 mod completion;
+mod draws;
+mod fault;
 mod faults;
+mod files;
 mod fit;
 mod ledger;
 mod limits;
 mod models;
+mod page;
 mod reply;
 mod responses;
 mod server;
 mod service;
 mod tokens;
+mod work;
 
 use std::io;
 use std::net::SocketAddr;
@@ -49,7 +65,8 @@ use tokio::task::JoinHandle;
 
 use crate::domain::UnixMs;
 
-pub use faults::{Fault, FaultError, FaultRule, Faults, When};
+pub use fault::{Fault, Moment};
+pub use faults::{FaultError, FaultRule, Faults, When};
 pub use ledger::{Account, Ledger, Totals};
 
 /// How the simulated provider behaves; [`Settings::new`] gives one that always answers at once.
@@ -81,7 +98,18 @@ pub struct Settings {
     pub drip: Duration,
     /// A file to which one line of JSON is appended for each charge, before it is answered.
     pub ledger: Option<PathBuf>,
-    /// The time, for `created` and the ledger's lines.
+    /// How long a batch takes from its creation to its end; with none, each look moves it on by one status.
+    pub batch_delay: Duration,
+    /// How long a batch has before it expires; more than nothing.
+    pub batch_window: Duration,
+    /// The most requests that a batch may have.
+    pub batch_requests: u32,
+    /// The most bytes that a file for a batch may have.
+    pub batch_bytes: u64,
+    /// The most prompt tokens that the batches of one model may have in all while they are under
+    /// way; `None` is no limit.
+    pub enqueued_tokens: Option<u64>,
+    /// The time: for what is dated, the ledger's lines, and the way that batches go.
     pub now: fn() -> UnixMs,
 }
 
@@ -102,6 +130,11 @@ impl Settings {
             hang: Duration::from_mins(10),
             drip: Duration::from_millis(50),
             ledger: None,
+            batch_delay: Duration::ZERO,
+            batch_window: Duration::from_hours(24),
+            batch_requests: 50_000,
+            batch_bytes: 200_000_000,
+            enqueued_tokens: None,
             now,
         }
     }
@@ -136,7 +169,7 @@ impl Simulator {
 
     /// Returns the ledger as it stands.
     pub fn ledger(&self) -> Ledger {
-        self.state.ledger.snapshot()
+        self.state.books()
     }
 
     /// Stops listening, lets replies under way go out for a moment, closes what is left, and

@@ -80,6 +80,13 @@ impl Problem {
         Self { retry_after: excess.wait, ..Self::rate_limit(excess.kind, told) }
     }
 
+    /// Makes the 500 of a provider that broke down.
+    pub(super) fn server_error() -> Self {
+        let told = "The server had an error while processing your request. Sorry about that!";
+        let code = "server_error";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, Some(code), told)
+    }
+
     /// Makes a 429 that passes.
     pub(super) fn rate_limit(kind: &'static str, message: String) -> Self {
         let code = Some("rate_limit_exceeded");
@@ -91,7 +98,8 @@ impl Problem {
         self.code.unwrap_or(self.kind)
     }
 
-    fn envelope(&self) -> Value {
+    /// Writes the reply's JSON.
+    pub(super) fn envelope(&self) -> Value {
         json!({"error": {
             "message": self.message,
             "type": self.kind,

@@ -11,12 +11,16 @@ use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::ledger::{Books, lock};
+use super::batches::{self, Desk};
+use super::draws::Draws;
+use super::fault::{Fault, Moment};
+use super::files::{self, Shelf};
+use super::ledger::{Books, Ledger, lock};
 use super::limits::Limits;
 use super::reply::{INVALID, Outgoing, Problem, Reply};
 use super::server::Fate;
 use super::{Settings, call, models};
-use crate::domain::Endpoint;
+use crate::domain::{Endpoint, UnixMs};
 
 /// What all connections share.
 #[derive(Debug)]
@@ -24,8 +28,9 @@ pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) ledger: Books,
     pub(super) limits: Option<Mutex<Limits>>,
-    /// How many requests could have been answered so far.
-    pub(super) good_requests: AtomicU64,
+    pub(super) files: Mutex<Shelf>,
+    pub(super) desk: Desk,
+    pub(super) draws: Draws,
     /// The conversations that the fault `length` has struck.
     pub(super) truncated: Mutex<HashSet<[u8; 32]>>,
     /// How many requests came, of whatever kind.
@@ -60,13 +65,33 @@ impl State {
         let limits =
             limited.then(|| Mutex::new(Limits::new(settings.rpm, settings.tpm, Instant::now())));
         Ok(Self {
+            files: Mutex::new(Shelf::new(settings.seed)),
             settings,
             ledger,
             limits,
-            good_requests: AtomicU64::new(0),
+            desk: Desk::default(),
+            draws: Draws::default(),
             truncated: Mutex::default(),
             requests: AtomicU64::new(0),
         })
+    }
+
+    /// Returns the time.
+    pub(super) fn now(&self) -> UnixMs {
+        (self.settings.now)()
+    }
+
+    /// Draws the fault that strikes at `moment`, and counts it if one does.
+    pub(super) fn draw_fault(&self, moment: Moment, key: &[u8]) -> Option<Fault> {
+        let fault = self.draws.draw(&self.settings, moment, key)?;
+        self.ledger.count_fault(fault);
+        Some(fault)
+    }
+
+    /// Copies the ledger, once what is due by now is in it.
+    pub(super) fn books(&self) -> Ledger {
+        batches::settle(self);
+        self.ledger.snapshot()
     }
 
     /// Checks that a request carries the key, if one is demanded.
@@ -106,45 +131,108 @@ pub(super) async fn serve(
     Ok(reply.into_response())
 }
 
-async fn route(state: &State, fate: &Fate, request: Request<Incoming>) -> Result<Reply, Stop> {
-    let path = request.uri().path().to_owned();
-    let completes = match path.as_str() {
-        "/v1/chat/completions" => Some(Endpoint::ChatCompletions),
-        "/v1/responses" => Some(Endpoint::Responses),
-        _ => None,
-    };
-    let model = path.strip_prefix("/v1/models/").filter(|name| !name.is_empty());
-    let known = path == "/ledger" || path == "/v1/models" || model.is_some();
-    match (completes, request.method()) {
-        (Some(endpoint), &Method::POST) => call::complete(state, fate, endpoint, request).await,
-        (Some(_), method) => Ok(wrong_method(state, method, &path, "POST")),
-        (None, &Method::GET) => Ok(get(state, &path, model, request.headers())?),
-        (None, method) if known => Ok(wrong_method(state, method, &path, "GET")),
-        (None, method) => Err(unknown_path(method, &path).into()),
+/// A place that requests can be sent to.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Complete(Endpoint),
+    /// The simulator's own; a provider has no such thing, so no key is asked for.
+    Ledger,
+    Models,
+    Model(String),
+    Files,
+    File(String),
+    Content(String),
+    Batches,
+    Batch(String),
+    Cancel(String),
+}
+
+impl Place {
+    fn find(path: &str) -> Option<Self> {
+        let whole = match path {
+            "/ledger" => Some(Self::Ledger),
+            "/v1/chat/completions" => Some(Self::Complete(Endpoint::ChatCompletions)),
+            "/v1/responses" => Some(Self::Complete(Endpoint::Responses)),
+            "/v1/models" => Some(Self::Models),
+            "/v1/files" => Some(Self::Files),
+            "/v1/batches" => Some(Self::Batches),
+            _ => None,
+        };
+        if whole.is_some() {
+            return whole;
+        }
+        let (collection, rest) = path.strip_prefix("/v1/")?.split_once('/')?;
+        let (id, action) = match (collection, rest.split_once('/')) {
+            // The name of a model may have slashes in it.
+            ("models", _) | (_, None) => (decode_percent(rest), ""),
+            (_, Some((id, action))) => (decode_percent(id), action),
+        };
+        match (collection, action) {
+            _ if id.is_empty() => None,
+            ("models", "") => Some(Self::Model(id)),
+            ("files", "") => Some(Self::File(id)),
+            ("files", "content") => Some(Self::Content(id)),
+            ("batches", "") => Some(Self::Batch(id)),
+            ("batches", "cancel") => Some(Self::Cancel(id)),
+            _ => None,
+        }
+    }
+
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::Complete(_) | Self::Cancel(_) => "POST",
+            Self::Ledger | Self::Models | Self::Model(_) | Self::Content(_) | Self::Batch(_) => {
+                "GET"
+            }
+            Self::Files | Self::Batches => "GET, POST",
+            Self::File(_) => "GET, DELETE",
+        }
     }
 }
 
-fn get(
-    state: &State,
-    path: &str,
-    model: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<Reply, Problem> {
-    let served = &state.settings.models;
-    let value = match (path, model) {
-        // The simulator's own; a provider has no such thing, so no key is asked for.
-        ("/ledger", _) => serde_json::to_value(state.ledger.snapshot()).unwrap_or_default(),
-        ("/v1/models", _) => {
-            state.check_key(headers)?;
-            models::list(served)
+async fn route(state: &Arc<State>, fate: &Fate, request: Request<Incoming>) -> Result<Reply, Stop> {
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let Some(place) = Place::find(&path) else { return Err(unknown_path(&method, &path).into()) };
+    if !place.methods().split(", ").any(|allowed| method == allowed) {
+        return Ok(wrong_method(state, &method, &path, place.methods()));
+    }
+    let is_post = method == Method::POST;
+    match place {
+        // What has a body checks the key by itself, in its turn.
+        Place::Complete(endpoint) => return call::complete(state, fate, endpoint, request).await,
+        Place::Files if is_post => return files::upload(state, request).await,
+        Place::Batches if is_post => return batches::create(state, request).await,
+        Place::Ledger => {
+            let ledger = batches::off_thread(state, State::books).await?;
+            return Ok(ok(&serde_json::to_value(ledger).unwrap_or_default()));
         }
-        (_, Some(name)) => {
-            state.check_key(headers)?;
-            models::get(served, &decode_percent(name))?
-        }
-        (_, None) => return Err(unknown_path(&Method::GET, path)),
-    };
-    Ok(Reply::json(StatusCode::OK, &value))
+        Place::Models
+        | Place::Model(_)
+        | Place::Files
+        | Place::File(_)
+        | Place::Content(_)
+        | Place::Batches
+        | Place::Batch(_)
+        | Place::Cancel(_) => state.check_key(request.headers())?,
+    }
+    let query = request.uri().query().unwrap_or_default();
+    match place {
+        Place::Models => Ok(ok(&models::list(&state.settings.models))),
+        Place::Model(name) => Ok(ok(&models::get(&state.settings.models, &name)?)),
+        Place::Files => Ok(files::list(state, query)?),
+        Place::File(id) if method == Method::DELETE => Ok(files::delete(state, &id)?),
+        Place::File(id) => Ok(files::get(state, &id)?),
+        Place::Content(id) => Ok(files::content(state, &id)?),
+        Place::Batches => batches::list(state, query).await,
+        Place::Batch(id) => batches::get(state, id).await,
+        Place::Cancel(id) => batches::cancel(state, id).await,
+        Place::Complete(_) | Place::Ledger => Err(unknown_path(&method, &path).into()),
+    }
+}
+
+fn ok(value: &serde_json::Value) -> Reply {
+    Reply::json(StatusCode::OK, value)
 }
 
 fn unknown_path(method: &Method, path: &str) -> Problem {
@@ -178,7 +266,20 @@ fn decode_percent(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::decode_percent;
+    use super::{Place, decode_percent};
+
+    #[test]
+    fn paths_lead_to_places_and_others_nowhere() {
+        let file = || "file-1".to_owned();
+        assert_eq!(Place::find("/v1/models/team/large"), Some(Place::Model("team/large".into())));
+        assert_eq!(Place::find("/v1/files/file-1"), Some(Place::File(file())));
+        assert_eq!(Place::find("/v1/files/file-1/content"), Some(Place::Content(file())));
+        assert_eq!(Place::find("/v1/batches/b%31/cancel"), Some(Place::Cancel("b1".into())));
+        for path in ["/", "/v1/files/", "/v1/files//content", "/v1/files/a/b", "/v1/batches/a/b/c"]
+        {
+            assert_eq!(Place::find(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn names_of_models_are_decoded() {

@@ -2,7 +2,8 @@
 //!
 //! A `Rule` says what one value may be; an object's rule is a table of `Field`s. The tables of
 //! the two endpoints stand in [`chat`] and [`responses`], with the demands that join several
-//! fields. Objects are closed: OpenAI refuses a parameter that it does not know, at any depth.
+//! fields, those of files and batches in [`storage`]. Objects are closed: OpenAI refuses a parameter
+//! that it does not know, at any depth.
 //! The wording of refusals, and their codes, are OpenAI's. They name parameters and, for a value
 //! that is not among a few words, the value; never a text that was sent.
 
@@ -11,6 +12,7 @@ mod schema;
 
 pub(super) mod chat;
 pub(super) mod responses;
+pub(super) mod storage;
 
 #[cfg(test)]
 mod tests;
