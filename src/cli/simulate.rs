@@ -294,26 +294,26 @@ When a fault strikes:
   429=every:10    each 10th request
   429=tries:2     the first 2 times that the same body comes
   429=once        the same as tries:1
-What is counted, and what is the same as one before, is said for each kind below.
+Each kind below is counted by itself; `tries` goes by what is named with it.
 ";
 
-/// The kinds of faults, and what `WHEN` counts for each.
+/// The kinds of faults, what `tries` goes by for each, and what is charged.
 const HEADINGS: [(&[Moment], &str); 9] = [
     (
         &[Moment::Call],
-        "Calls, the same by their body (a reply of 200 is charged, and so is `lost`; nothing else is)",
+        "Calls, tries by body (a reply of 200 is charged, and so is `lost`; nothing else is)",
     ),
     (
         &[Moment::Call, Moment::Line],
-        "Answers, of calls and of lines of batches, each counted for itself (all charged)",
+        "Answers to calls and, counted by themselves, to lines of batches, tries by body (charged)",
     ),
-    (&[Moment::Upload], "Uploads, the same by their bytes"),
-    (&[Moment::Create], "Creates of batches, the same by their input file"),
-    (&[Moment::Batch], "The way of a valid batch, the same by its input's bytes"),
-    (&[Moment::Result], "What a valid batch says of its results, the same by its input's bytes"),
-    (&[Moment::Line], "Lines of batches, the same by their body (charged, but for 429 and 500)"),
-    (&[Moment::Poll], "Looks at a batch, the same by its id"),
-    (&[Moment::Content], "Downloads of result files, the same by the file's id"),
+    (&[Moment::Upload], "Uploads, tries by bytes"),
+    (&[Moment::Create], "Creates of batches, tries by input file"),
+    (&[Moment::Batch], "How a valid batch goes, tries by the input's bytes"),
+    (&[Moment::Result], "What a valid batch says of its results, tries by the input's bytes"),
+    (&[Moment::Line], "Lines of batches, tries by body (charged, but for 429 and 500)"),
+    (&[Moment::Poll], "Looks at a batch, tries by batch"),
+    (&[Moment::Content], "Downloads of result files, tries by file"),
 ];
 
 /// Says what a fault does, for `--help`.

@@ -15,6 +15,7 @@ use super::Settings;
 use super::fault::{Fault, Moment};
 use super::faults::Draw;
 use super::ledger::lock;
+use crate::domain::UnixMs;
 
 /// How often each moment was reached.
 #[derive(Debug, Default)]
@@ -61,6 +62,34 @@ impl Draws {
         of_moment[0] ^= moment as u8;
         let unit = rng(settings.seed, &of_moment, Purpose::Fault(same_before)).f64();
         settings.faults.pick(Draw { moment, before, same_before, unit })
+    }
+}
+
+/// The names of one kind of thing, each given once.
+///
+/// They follow from the seed, from when the simulator started and from how many came before, so
+/// that a simulator that is started again never calls a new thing by an old name.
+#[derive(Debug)]
+pub(super) struct Names {
+    seed: u64,
+    key: [u8; 32],
+    given: u64,
+}
+
+impl Names {
+    /// Makes the names for `kind`.
+    pub(super) fn new(seed: u64, kind: &str, started: UnixMs) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(kind);
+        hash.update(started.0.to_le_bytes());
+        Self { seed, key: hash.finalize().into(), given: 0 }
+    }
+
+    /// Returns the number of the next thing, from 0, and the stream that its name is drawn from.
+    pub(super) fn next(&mut self) -> (u64, Rng) {
+        let number = self.given;
+        self.given += 1;
+        (number, rng(self.seed, &self.key, Purpose::Name(number)))
     }
 }
 

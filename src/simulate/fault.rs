@@ -116,7 +116,7 @@ pub enum Fault {
     BatchCancelled,
     /// The batch is forgotten once it was in progress: nothing is charged, each look is a 404.
     BatchVanished,
-    /// The batch stays `finalizing` for five more looks, or for the delay once more.
+    /// The batch stays `finalizing` for five looks more, or for the delay once more.
     BatchStuck,
     /// An id of a file that there is not is an empty string instead of `null`.
     ResultEmptyIds,

@@ -61,15 +61,16 @@ impl State {
     /// Makes the state of a simulator that has seen nothing; opens the ledger's file.
     pub(super) fn new(settings: Settings) -> io::Result<Self> {
         let ledger = Books::open(settings.ledger.as_deref())?;
+        let started = (settings.now)();
         let limited = settings.rpm.is_some() || settings.tpm.is_some();
         let limits =
             limited.then(|| Mutex::new(Limits::new(settings.rpm, settings.tpm, Instant::now())));
         Ok(Self {
-            files: Mutex::new(Shelf::new(settings.seed)),
+            files: Mutex::new(Shelf::new(settings.seed, started)),
+            desk: Desk::new(settings.seed, started),
             settings,
             ledger,
             limits,
-            desk: Desk::default(),
             draws: Draws::default(),
             truncated: Mutex::default(),
             requests: AtomicU64::new(0),

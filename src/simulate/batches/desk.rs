@@ -3,37 +3,39 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use sha2::{Digest as _, Sha256};
-
 use super::job::Job;
-use crate::simulate::draws::{self, Purpose};
+use crate::domain::UnixMs;
+use crate::simulate::draws::Names;
 use crate::simulate::ledger::lock;
 
 /// A batch that several may look at; whoever moves it on holds it.
 pub(super) type Shared = Arc<Mutex<Job>>;
 
 /// All batches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::simulate) struct Desk {
     jobs: Mutex<Jobs>,
     enqueued: Mutex<HashMap<String, u64>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Jobs {
-    made: u64,
+    names: Names,
     by_number: BTreeMap<u64, (String, Shared)>,
     numbers: HashMap<String, u64>,
 }
 
 impl Desk {
-    /// Makes an id, which follows from the seed and from how many came before it.
-    pub(super) fn next_id(&self, seed: u64) -> (u64, String) {
-        let mut jobs = lock(&self.jobs);
-        let number = jobs.made;
-        jobs.made += 1;
-        let key: [u8; 32] = Sha256::digest("batch").into();
-        let mut rng = draws::rng(seed, &key, Purpose::Name(number));
+    /// Makes an empty desk.
+    pub(in crate::simulate) fn new(seed: u64, started: UnixMs) -> Self {
+        let names = Names::new(seed, "batch", started);
+        let jobs = Jobs { names, by_number: BTreeMap::new(), numbers: HashMap::new() };
+        Self { jobs: Mutex::new(jobs), enqueued: Mutex::default() }
+    }
+
+    /// Returns the number of the next batch, and its id.
+    pub(super) fn next_id(&self) -> (u64, String) {
+        let (number, mut rng) = lock(&self.jobs).names.next();
         (number, format!("batch_{:032x}", rng.u128(..)))
     }
 

@@ -84,7 +84,12 @@ struct Times {
 
 impl Job {
     /// Makes a batch that is about to be validated.
-    pub(super) fn new(state: &State, id: String, asked: Asked, prospect: Prospect) -> Self {
+    pub(super) fn new(
+        state: &State,
+        (number, id): (u64, String),
+        asked: Asked,
+        prospect: Prospect,
+    ) -> Self {
         let settings = &state.settings;
         let created_ms = state.now().0;
         let millis =
@@ -95,7 +100,7 @@ impl Job {
             window_ms: millis(settings.batch_window),
         };
         let (work, errors) = match prospect.input {
-            Ok(input) => (Some(Work::new(settings.seed, &id, input)), Vec::new()),
+            Ok(input) => (Some(Work::new(settings.seed, number, input)), Vec::new()),
             Err(errors) => (None, errors),
         };
         Self {
@@ -341,8 +346,8 @@ impl Job {
 }
 
 impl Work {
-    fn new(seed: u64, id: &str, input: Input) -> Self {
-        let key: [u8; 32] = Sha256::digest(id).into();
+    fn new(seed: u64, number: u64, input: Input) -> Self {
+        let key: [u8; 32] = Sha256::digest(number.to_le_bytes()).into();
         let mut order: Vec<_> = (0..input.lines.len() as u32).collect();
         draws::rng(seed, &key, Purpose::Order).shuffle(&mut order);
         Self { input, order, done: 0, key }

@@ -167,9 +167,9 @@ fn make(state: &State, asked: Asked, file: &StoredFile) -> Value {
     // What has ended by now leaves the queue first.
     settle(state);
     let prospect = foresee(state, &asked, file);
-    let (number, id) = state.desk.next_id(state.settings.seed);
+    let (number, id) = state.desk.next_id();
     state.ledger.count_batch();
-    let job = Job::new(state, id, asked, prospect);
+    let job = Job::new(state, (number, id), asked, prospect);
     let told = job.write();
     state.desk.add(number, job);
     told

@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::domain::UnixMs;
-use crate::simulate::draws::{self, Purpose};
+use crate::simulate::draws::Names;
 
 /// A file as it is put on the shelf.
 #[derive(Debug)]
@@ -38,8 +37,7 @@ pub(in crate::simulate) struct StoredFile {
 /// All files, oldest first.
 #[derive(Debug)]
 pub(in crate::simulate) struct Shelf {
-    seed: u64,
-    made: u64,
+    names: Names,
     files: BTreeMap<u64, Arc<StoredFile>>,
     numbers: HashMap<String, u64>,
 }
@@ -49,16 +47,17 @@ pub(in crate::simulate) const BATCH_LIFETIME_S: i64 = 30 * 24 * 3600;
 
 impl Shelf {
     /// Makes an empty shelf.
-    pub(in crate::simulate) fn new(seed: u64) -> Self {
-        Self { seed, made: 0, files: BTreeMap::new(), numbers: HashMap::new() }
+    pub(in crate::simulate) fn new(seed: u64, started: UnixMs) -> Self {
+        Self {
+            names: Names::new(seed, "file", started),
+            files: BTreeMap::new(),
+            numbers: HashMap::new(),
+        }
     }
 
-    /// Takes a file in; its id follows from the seed and from how many came before it.
+    /// Takes a file in.
     pub(in crate::simulate) fn add(&mut self, new: NewFile, now: UnixMs) -> Arc<StoredFile> {
-        let number = self.made;
-        self.made += 1;
-        let key: [u8; 32] = Sha256::digest("file").into();
-        let mut rng = draws::rng(self.seed, &key, Purpose::Name(number));
+        let (number, mut rng) = self.names.next();
         let id: String = (0..22).map(|_| rng.alphanumeric()).collect();
         let created_s = now.0.div_euclid(1000);
         let file = Arc::new(StoredFile {
@@ -127,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_file_is_there_until_it_expires_or_is_removed() {
-        let mut shelf = Shelf::new(1);
+        let mut shelf = Shelf::new(1, UnixMs(0));
         let short = shelf.add(new(Some(10)), UnixMs(5_000));
         let long = shelf.add(new(None), UnixMs(5_000));
         assert_ne!(short.id, long.id);
@@ -141,10 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn ids_follow_from_the_seed() {
-        let id = |seed| Shelf::new(seed).add(new(None), UnixMs(0)).id.clone();
-        assert_eq!(id(1), id(1));
-        assert_ne!(id(1), id(2));
-        assert_eq!(id(1).len(), "file-".len() + 22);
+    fn ids_follow_from_the_seed_and_never_come_again_after_a_restart() {
+        let id = |seed, started| {
+            let mut shelf = Shelf::new(seed, UnixMs(started));
+            shelf.add(new(None), UnixMs(99)).id.clone()
+        };
+        assert_eq!(id(1, 0), id(1, 0));
+        assert_ne!(id(1, 0), id(2, 0));
+        assert_ne!(id(1, 0), id(1, 1));
+        assert_eq!(id(1, 0).len(), "file-".len() + 22);
     }
 }
