@@ -186,10 +186,10 @@ fn summary(totals: &Totals) -> String {
     if totals.files_uploaded > 0 || totals.batches_created > 0 {
         let _ = write!(
             lines,
-            "\n{} of {} uploaded: {} of those charged",
-            text::count(totals.batches_created, "batch"),
+            "\nbatches: {} created, {} uploaded, {} charged",
+            text::thousands(totals.batches_created),
             text::count(totals.files_uploaded, "file"),
-            text::thousands(totals.batch_charged_requests),
+            text::count(totals.batch_charged_requests, "request"),
         );
     }
     if totals.charged_again > 0 {
@@ -498,6 +498,14 @@ mod tests {
                         faults that struck: 199 429, 1 lost\n\
                         errors replied: 199 rate_limit_exceeded";
         assert_eq!(summary(&totals), expected);
+        let batches = Totals {
+            files_uploaded: 2,
+            batches_created: 1,
+            batch_charged_requests: 1000,
+            ..totals
+        };
+        let told = "\nbatches: 1 created, 2 files uploaded, 1,000 requests charged\ncharged again";
+        assert!(summary(&batches).contains(told), "{}", summary(&batches));
         assert_eq!(summary(&Totals::default()).lines().count(), 1);
     }
 }

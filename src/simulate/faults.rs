@@ -3,7 +3,7 @@
 //! A fault strikes only what would have gone well, so that `first:3` means three good requests.
 //! Each [`Moment`] is counted and drawn for by itself: a fault of batches neither counts calls nor
 //! takes its share from theirs. Which one strikes is a pure function of a [`Draw`]; the counts are
-//! kept by [`Draws`].
+//! kept by [`super::draws`].
 
 use std::fmt;
 use std::str::FromStr;
