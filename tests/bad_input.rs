@@ -533,6 +533,57 @@ fn a_run_without_a_prompt_or_rows_says_what_is_missing() {
     shows!("nothing_there", all);
 }
 
+#[test]
+fn what_is_asked_of_batches_and_cannot_be_done_is_refused_before_anything_is_sent() {
+    let folder = project();
+    folder.write("rows.csv", "id,text\n1,a\n");
+    folder.ok(&["add", "rows.csv", "--key", "id"]);
+    let mut all = refused(
+        &folder,
+        &[
+            &["run", "--by", "yesterday"],
+            &["run", "--by", "2020-01-01T08:00:00Z"],
+            &["run", "--by", "5"],
+            &["run", "--by", "25:00"],
+            &["run", "--by", "-1h"],
+            &["run", "--by", "08:00", "--no-wait"],
+            &["run", "--poll", "0"],
+            &["run", "--poll", "often"],
+            &["run", "--batch-size", "0"],
+            &["run", "--batch-tokens", "-5"],
+            &["run", "--oversized", "drop"],
+            &["plan", "--route", "bus"],
+            &["plan", "--batch-size", "0"],
+            &["plan", "--limit", "0"],
+            &["cancel"],
+            &["cancel", "1"],
+            &["cancel", "batch_of_somebody"],
+            &["cancel", "1", "--all"],
+            &["cancel", "--all", "--poll", "0"],
+        ],
+    );
+    let prompt = ["prompt", "add", "--text", "{{ text }}", "--name", "other", "--model"];
+    folder.ok(&[&prompt[..], &["anthropic/claude-haiku-4-5"]].concat());
+    all += &refused(
+        &folder,
+        &[
+            &["run", "--route", "batch"],
+            &["run", "--route", "batch", "--dry-run"],
+            &["plan", "--route", "batch"],
+        ],
+    );
+    shows!("batches", without_now(&all));
+}
+
+/// Takes the present moment out of a message.
+fn without_now(said: &str) -> String {
+    let cut = |line: &str| match line.find("; it is 2") {
+        Some(at) => format!("{}; it is NOW", &line[..at]),
+        None => line.to_owned(),
+    };
+    said.lines().map(cut).collect::<Vec<_>>().join("\n")
+}
+
 #[expect(clippy::disallowed_methods, reason = "files of other programs are made by hand here")]
 fn sql(path: &Path, statement: &str) {
     rusqlite::Connection::open(path).unwrap().execute_batch(statement).unwrap();

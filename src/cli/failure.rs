@@ -20,6 +20,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Finished, some rows failed or stayed truncated.
     SomeFailed = 3,
+    /// Left while batches go on at the provider.
+    Waiting = 4,
     /// Interrupted.
     Interrupted = 130,
 }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -12,13 +13,15 @@ use super::Context;
 use super::out::{Out, Voice};
 use super::settings::Settings;
 use crate::domain::{
-    AnswerFormat, AttemptId, Endpoint, FailureClass, Fingerprint, Identity, MessageTemplate,
-    ModelName, NanoUsd, NewRow, Outcome, PromptSpec, RequestId, Role, Route, RunId, SourceFacts,
-    Structured, TokenLimitField, UnixMs, Usage,
+    AnswerFormat, AttemptId, BatchCounts, BatchId, Endpoint, FailureClass, Fingerprint, Identity,
+    MessageTemplate, ModelName, NanoUsd, NewRow, Outcome, PromptSpec, RequestId, Role, RunId,
+    SourceFacts, Structured, TokenLimitField, UnixMs, Usage,
 };
+use crate::machine::batch::BatchMove;
 use crate::store::{
-    AddReport, Codec, Create, NewBody, Order, Promise, PromiseFor, Promised, PromptRecord, Receipt,
-    RunFacts, Settlement, Store, Writer,
+    AddReport, BatchChange, Codec, Create, LineKind, NewBatch, NewBody, Order, Promise, PromiseFor,
+    Promised, PromptRecord, Receipt, ResultFile, ResultLine, RunFacts, Seat, SeenBatch, Settlement,
+    Store, Way, Writer,
 };
 
 /// When everything in a fixture begins: 2026-01-01T00:00:00Z.
@@ -124,11 +127,16 @@ impl Fixture {
 
     /// Adds a prompt, or its next version.
     pub(crate) fn prompt(&mut self, name: &str, template: &str) -> PromptRecord {
+        self.prompt_for("simulated/small", name, template)
+    }
+
+    /// Adds a prompt for a model, or its next version.
+    pub(crate) fn prompt_for(&mut self, model: &str, name: &str, template: &str) -> PromptRecord {
         let message = MessageTemplate { role: Role::User, template: template.to_owned() };
         let spec = PromptSpec {
             source: template.to_owned(),
             messages: vec![message],
-            model: ModelName::parse("simulated/small").unwrap(),
+            model: ModelName::parse(model).unwrap(),
             endpoint: Endpoint::ChatCompletions,
             max_tokens: Some(100),
             max_tokens_limit: Some(400),
@@ -170,6 +178,10 @@ impl Fixture {
 
     /// Promises a call, starting a run where none was.
     pub(crate) fn promise(&mut self, call: &Call<'_>) -> Promised {
+        self.promise_by(call, Way::Realtime)
+    }
+
+    fn promise_by(&mut self, call: &Call<'_>, way: Way) -> Promised {
         let run = self.run.unwrap_or_else(|| self.start_run());
         let store = self.store();
         let row = store.find_row(call.key).unwrap().unwrap().id;
@@ -187,7 +199,7 @@ impl Fixture {
         let promise = Promise {
             request,
             run,
-            route: Route::Realtime,
+            way,
             max_tokens: call.max_tokens,
             sent_body: call.sent_body.map(pack),
             at: self.tick(),
@@ -248,6 +260,89 @@ impl Fixture {
             cost: Some(NanoUsd(1000)),
             reply: Some(Codec::plain().pack(reply.as_bytes()).unwrap()),
         }
+    }
+
+    /// Plans a batch called `token`, with a request of prompt `label` for each of these rows.
+    pub(crate) fn batch(&mut self, token: &str, keys: &[&str]) -> (BatchId, Vec<Sent>) {
+        let new = Arc::new(NewBatch {
+            token: token.to_owned(),
+            model: "simulated/small".to_owned(),
+            endpoint: Endpoint::ChatCompletions,
+            server: "embedded".to_owned(),
+        });
+        let mut all = Vec::new();
+        for key in keys {
+            let seat = Seat { batch: Arc::clone(&new), line_bytes: 100, tokens: 10 };
+            match self.promise_by(&Call::new(key, "label"), Way::Batch(seat)) {
+                Promised::Sent { request, attempt, .. } => all.push(Sent { request, attempt }),
+                other => panic!("it has no place: {other:?}"),
+            }
+        }
+        let last = self.store().batches().unwrap().pop().unwrap();
+        assert_eq!(last.new, *new);
+        (last.id, all)
+    }
+
+    /// Remembers how many tokens a server lets wait for a model.
+    pub(crate) fn remember_queue(&mut self, (server, model): (&str, &str), tokens: u64) {
+        let (of, at) = ((server.to_owned(), model.to_owned()), self.tick());
+        self.order(Order::QueueLimit { ticket: 1, of, tokens, at });
+    }
+
+    /// Moves a batch, with what was learned by it.
+    pub(crate) fn move_batch(
+        &mut self,
+        batch: BatchId,
+        event: BatchMove,
+        learned: impl FnOnce(&mut BatchChange),
+    ) {
+        let mut change = BatchChange::bare(batch, event, self.tick());
+        learned(&mut change);
+        match self.order(Order::ChangeBatch(1, Box::new(change))) {
+            Receipt::BatchChanged(1, _) => {}
+            other => panic!("not moved: {other:?}"),
+        }
+    }
+
+    /// Brings a batch to the provider as `batch_N`, with a window of 24 hours from the fixture's start.
+    pub(crate) fn submit(&mut self, batch: BatchId) {
+        self.move_batch(batch, BatchMove::Upload, |_| ());
+        self.move_batch(batch, BatchMove::Uploaded, |change| {
+            change.input_file_id = Some(format!("file-{batch}"));
+        });
+        self.move_batch(batch, BatchMove::Create, |_| ());
+        self.look(batch, BatchMove::Created, None);
+    }
+
+    /// Sees a batch as the provider tells of it, with so many requests done and failed.
+    pub(crate) fn look(&mut self, batch: BatchId, event: BatchMove, counts: Option<(u64, u64)>) {
+        let counts = counts.map(|(completed, failed)| BatchCounts { total: 0, completed, failed });
+        self.move_batch(batch, event, |change| {
+            change.seen = Some(SeenBatch {
+                provider_id: format!("batch_{batch}"),
+                output_file_id: counts.map(|_| format!("file-{batch}-out")),
+                error_file_id: counts.map(|_| format!("file-{batch}-err")),
+                expires_at: Some(START.plus(Duration::from_hours(24))),
+                counts,
+                reply: b"{}".to_vec(),
+            });
+        });
+    }
+
+    /// Reads lines of a batch's output file, and is done with it: what has no line is missing.
+    pub(crate) fn collect(&mut self, batch: BatchId, lines: Vec<LineKind>) {
+        self.move_batch(batch, BatchMove::Collect, |_| ());
+        let lines = lines.into_iter().zip(1..).map(|(kind, number)| ResultLine {
+            file: ResultFile::Output,
+            number,
+            kind,
+        });
+        let (lines, at) = (Arc::new(lines.collect()), self.tick());
+        self.order(Order::Lines { ticket: 1, batch, lines, at });
+        let class = FailureClass::MissingFromBatch;
+        let error = "the batch ended with no line for this request".to_owned();
+        self.order(Order::Missing { ticket: 1, batch, class, error, at });
+        self.move_batch(batch, BatchMove::Collected, |_| ());
     }
 
     /// Puts a settlement on record.

@@ -4,6 +4,8 @@
 //! another front end would have to decide again. Only this layer reads the environment and prints.
 
 mod add;
+mod batches;
+mod cancel;
 mod completions;
 mod demo;
 mod export;
@@ -64,6 +66,7 @@ Exit codes:
   0    all due requests are answered, or the command did what it was asked
   1    error                           2    wrong usage
   3    finished, some rows failed or stayed truncated
+  4    left while batches go on at the provider; `overnight run` collects them
   130  interrupted; `overnight run` goes on from there";
 
 #[derive(clap::Args)]
@@ -109,6 +112,7 @@ enum Command {
     Plan(plan::Args),
     Run(run::Args),
     Status(status::Args),
+    Cancel(cancel::Args),
     Export(export::Args),
     Show(show::Args),
     Retry(retry::Args),
@@ -214,6 +218,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Plan(args) => plan::run(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Status(args) => status::run(args, context),
+        Command::Cancel(args) => cancel::run(args, context),
         Command::Export(args) => export::run(args, context),
         Command::Show(args) => show::run(args, context),
         Command::Retry(args) => retry::run(args, context),

@@ -3,20 +3,26 @@
 //! It is told events and knows nothing of the engine. It is called on the dispatcher's thread, so it
 //! does little; it never shows a word of a row or a reply.
 
+mod events;
+mod words;
+
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
-
+use self::events::as_json;
+use self::words::line;
 use super::out::Out;
 use super::text::{count, duration, one_line, thousands};
-use crate::domain::{Event, HowEnded, NanoUsd, Outcome, Problem, State, Usage};
+use crate::domain::{BatchId, BatchNews, BatchStatus, Event, NanoUsd, Outcome, Usage};
 use crate::engine::Clock;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How often a line is said where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+/// The same while nothing but batches is waited for.
+const LINE_WHILE_WAITING: Duration = Duration::from_mins(5);
 
 /// Tells the story of a run.
 pub(crate) struct Progress {
@@ -28,8 +34,11 @@ struct Story {
     bar: Option<ProgressBar>,
     clock: Clock,
     last_line: Duration,
+    done_at_last_line: u64,
     due: u64,
     done: u64,
+    /// Batches that have not ended.
+    batches: HashMap<BatchId, BatchNews>,
     tally: Counts,
     trouble: Option<String>,
 }
@@ -58,8 +67,10 @@ impl Progress {
             bar,
             clock: Clock::start(),
             last_line: Duration::ZERO,
+            done_at_last_line: 0,
             due: 0,
             done: 0,
+            batches: HashMap::new(),
             tally: Counts::default(),
             trouble: None,
         };
@@ -95,12 +106,19 @@ impl Progress {
 impl Story {
     fn count(&mut self, event: &Event) {
         match event {
-            Event::Started { due, .. } => {
-                self.due = *due;
+            Event::Started { due, in_batches, .. } => {
+                self.due = *due + *in_batches;
                 if let Some(bar) = &self.bar {
-                    bar.set_length(*due);
+                    bar.set_length(self.due);
                 }
             }
+            Event::Batch(news) => {
+                match news.status {
+                    BatchStatus::Collected => self.batches.remove(&news.id),
+                    _ => self.batches.insert(news.id, news.clone()),
+                };
+            }
+            Event::BatchTrouble { error, .. } => self.trouble = Some(one_line(error, 60)),
             Event::Settled { outcome, error, usage, cost, is_retried, .. } => {
                 self.tally.usage += usage.unwrap_or_default();
                 self.tally.cost += cost.unwrap_or_default();
@@ -122,6 +140,12 @@ impl Story {
             }
             Event::InDoubt { .. }
             | Event::AsksInWords { .. }
+            | Event::Canary { .. }
+            | Event::QueueFull { .. }
+            | Event::Oversized { .. }
+            | Event::NoBatchApi { .. }
+            | Event::BatchesGivenUp { .. }
+            | Event::DeadlinePassed { .. }
             | Event::Paused { .. }
             | Event::RecordTrouble { .. }
             | Event::Stopping { .. }
@@ -136,8 +160,11 @@ impl Story {
             bar.set_message(self.words(elapsed));
             return;
         }
-        if elapsed.saturating_sub(self.last_line) >= LINE_EVERY && self.done > 0 {
-            self.last_line = elapsed;
+        let has_moved = self.done > self.done_at_last_line;
+        let every = if has_moved { LINE_EVERY } else { LINE_WHILE_WAITING };
+        let is_work = has_moved || !self.batches.is_empty();
+        if elapsed.saturating_sub(self.last_line) >= every && is_work {
+            (self.last_line, self.done_at_last_line) = (elapsed, self.done);
             out.say(&format!(
                 "{}/{} {}",
                 thousands(self.done),
@@ -147,11 +174,25 @@ impl Story {
         }
     }
 
+    /// What batches do between two looks is not known, so there is no rate to tell a time from.
+    fn words_on_batches(&self) -> String {
+        let news = self.batches.values();
+        let requests: u64 = news.clone().map(|news| news.requests).sum();
+        let done: u64 = news
+            .filter_map(|news| news.counts)
+            .map(|counts| counts.completed + counts.failed)
+            .sum();
+        let batches = count(self.batches.len() as u64, "batch");
+        format!("{batches} at work, {}/{} done there", thousands(done), thousands(requests))
+    }
+
     fn words(&self, elapsed: Duration) -> String {
         let rate = self.done as f64 / elapsed.as_secs_f64().max(0.001);
         let mut words = format!("{rate:.1}/s");
         let left = self.due.saturating_sub(self.done);
-        if left > 0 && self.done >= 5 {
+        if !self.batches.is_empty() {
+            words = self.words_on_batches();
+        } else if left > 0 && self.done >= 5 {
             let eta = Duration::from_secs_f64((left as f64 / rate.max(0.001)).min(1e8));
             words.push_str(&format!(" · {} left", duration(eta)));
         }
@@ -171,121 +212,5 @@ impl Story {
             words.push_str(&format!(" · last problem: {trouble}"));
         }
         words
-    }
-}
-
-/// Returns what is worth a line of its own.
-fn line(event: &Event) -> Option<String> {
-    match event {
-        Event::Started { due, answered, .. } => Some(match answered {
-            0 => format!("{} to send", count(*due, "request")),
-            _ => format!(
-                "{} to send, {} answered already",
-                count(*due, "request"),
-                thousands(*answered)
-            ),
-        }),
-        Event::InDoubt { requests, is_held } => {
-            let may = format!(
-                "{} may have been sent and have no reply on file",
-                count(*requests, "request")
-            );
-            Some(match is_held {
-                true => format!("{may}; held, `overnight retry --in-doubt` makes them due"),
-                false => format!("{may}; sent again, they may be billed twice"),
-            })
-        }
-        Event::Paused { class, pause } if *pause >= Duration::from_secs(5) => {
-            Some(format!("{class}: pausing for {}", duration(*pause)))
-        }
-        Event::AsksInWords { prompt } => Some(format!(
-            "the server takes no JSON Schema; prompt {prompt} is asked in words from now on"
-        )),
-        Event::RecordTrouble { error } => {
-            Some(format!("the record cannot be written, trying again: {error}"))
-        }
-        Event::Stopping { why, in_flight } => {
-            let waiting = match in_flight {
-                0 => String::new(),
-                number => format!(
-                    "; waiting for {} in flight (Ctrl-C again stops at once)",
-                    thousands(*number)
-                ),
-            };
-            Some(match why {
-                Problem::Interrupted => format!("interrupted: sending no more{waiting}"),
-                Problem::Provider { .. }
-                | Problem::EveryRequestFails { .. }
-                | Problem::Record { .. } => {
-                    format!("stopping{waiting}")
-                }
-            })
-        }
-        Event::Paused { .. }
-        | Event::Settled { .. }
-        | Event::Shared { .. }
-        | Event::NotRendered { .. }
-        | Event::Finished { .. } => None,
-    }
-}
-
-fn as_json(event: &Event) -> Value {
-    match event {
-        Event::Started { run, due, answered } => {
-            json!({"event": "started", "run": run, "due": due, "answered": answered})
-        }
-        Event::InDoubt { requests, is_held } => {
-            json!({"event": "in_doubt", "requests": requests, "held": is_held})
-        }
-        Event::Settled {
-            position,
-            prompt,
-            attempt,
-            route,
-            outcome,
-            error,
-            took,
-            usage,
-            cost,
-            is_retried,
-        } => json!({
-            "event": "settled", "position": position, "prompt": prompt, "attempt": attempt,
-            "route": route.as_str(), "outcome": outcome.as_str(),
-            "error_class": match outcome { Outcome::Failed(class) => Some(class.as_str()), _ => None },
-            "error": error, "took_ms": took.as_millis() as u64,
-            "tokens": usage, "cost_usd": cost.map(NanoUsd::usd), "retried": is_retried,
-        }),
-        Event::Shared { position, prompt, state } => json!({
-            "event": "shared", "position": position, "prompt": prompt, "state": State::as_str(*state),
-        }),
-        Event::NotRendered { position, prompt, error } => {
-            json!({"event": "not_rendered", "position": position, "prompt": prompt, "error": error})
-        }
-        Event::Paused { class, pause } => {
-            json!({"event": "paused", "error_class": class.as_str(), "pause_ms": pause.as_millis() as u64})
-        }
-        Event::AsksInWords { prompt } => json!({"event": "asks_in_words", "prompt": prompt}),
-        Event::RecordTrouble { error } => json!({"event": "record_trouble", "error": error}),
-        Event::Stopping { why, in_flight } => {
-            json!({"event": "stopping", "why": why_word(why), "in_flight": in_flight})
-        }
-        Event::Finished { how, tally } => json!({
-            "event": "finished", "ended": how.as_str(),
-            "why": match how { HowEnded::Stopped(why) => Some(why_word(why)), _ => None },
-            "sent": tally.sent, "answered": tally.answered, "shared": tally.shared,
-            "failed": tally.failed, "truncated": tally.truncated, "retried": tally.retried,
-            "tokens": tally.usage,
-            "cost_usd": (tally.unpriced == 0).then(|| tally.cost.usd()),
-        }),
-    }
-}
-
-fn why_word(why: &Problem) -> &'static str {
-    match why {
-        Problem::Interrupted => "interrupted",
-        Problem::Provider { class, .. } | Problem::EveryRequestFails { class, .. } => {
-            class.as_str()
-        }
-        Problem::Record { .. } => "record",
     }
 }

@@ -1,22 +1,27 @@
 //! `overnight run`: sends what is due and records what comes back.
 
+mod ending;
+mod estimate;
+mod setup;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+pub(crate) use self::setup::Setup;
+use super::Context;
 use super::failure::{Exit, Failure};
-use super::plan::{self, InDoubt, PromptPlan};
+use super::plan::{InDoubt, Plan, Ways, Wish};
 use super::progress::Progress;
-use super::server::Place;
-use super::text::{count, moment, parse_some_duration, them, thousands, whole};
-use super::{Context, server, tasks};
-use crate::domain::{Event, FailureClass, HowEnded, NanoUsd, Problem, RunId, Tally};
-use crate::engine::{self, Clock, Control, EngineError, Proxies, RunPlan, Task, Transport};
+use super::server;
+use super::text::{count, moment, parse_some_duration, parse_time, them, thousands, whole};
+use crate::domain::{Event, NanoUsd, Oversized, UnixMs};
+use crate::engine::{self, BatchPlan, Clock, Control, Purpose, RunPlan, Transport};
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
-use crate::simulate::{self, Simulator};
 use crate::store::{RunFacts, RunLock, Store};
 
 /// What may be spent without asking, on a terminal.
@@ -32,17 +37,31 @@ Examples:
   overnight run --limit 20                 tries the first 20 rows
   overnight run --dry-run                  says what it would send
   overnight run --concurrency 64 --rpm 500
+  overnight run --route batch              costs less, and takes up to a day
+  overnight run --by 08:00                 what batches have not answered by then goes by calls
+  overnight run --no-wait                  submits, collects what is ready, leaves: for cron
   overnight run --in-doubt=hold            leaves what a crash put in doubt
 
 Only what has no answer is sent: running again with nothing new does nothing. Ctrl-C stops sending
-and waits for what is in flight; a second one stops at once.")]
+and waits for what is in flight; a second one stops at once. Batches go on at the provider either
+way, and the next run collects them; `overnight cancel` ends them.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that is there or not")]
 pub(crate) struct Args {
-    /// By which way: `auto` chooses.
-    #[arg(long, value_name = "ROUTE", default_value = "auto")]
-    route: Route,
-    /// Take up at most N requests.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(1, None))]
-    limit: Option<u64>,
+    #[command(flatten)]
+    ways: Ways,
+    /// Cancel at TIME what batches have not answered, collect what they did, and send the rest by calls;
+    /// TIME is `08:00` (the next one), `2h`, or a timestamp.
+    #[arg(long, value_name = "TIME", conflicts_with = "no_wait", allow_hyphen_values = true)]
+    by: Option<String>,
+    /// Look at a batch at least this often.
+    #[arg(long, value_name = "DURATION", default_value = "1m", allow_hyphen_values = true, value_parser = parse_some_duration)]
+    poll: Duration,
+    /// Submit batches, collect those that have ended, and leave; exit code 4 says that some go on.
+    #[arg(long)]
+    no_wait: bool,
+    /// Send no single request ahead of a new prompt's first batch.
+    #[arg(long)]
+    no_canary: bool,
     /// Have N requests in flight from the start, and never more; without it the number adapts.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, Some(10_000)))]
     concurrency: Option<u32>,
@@ -72,60 +91,93 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// By which way requests go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Route {
-    Auto,
-    Realtime,
-}
-
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(url) = &args.base_url {
         server::check_base_url(url, "--base-url")?;
     }
+    let by = args.by.as_deref().map(deadline).transpose()?;
     if args.dry_run {
         return dry_run(&args, context);
     }
     let store = context.open()?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
     // The lock is ours: whoever has left something in flight is gone.
-    let plans = plan::plans(&store, args.in_doubt.into(), Liveness::Idle)?;
-    must_have_work(&store, &plans, context)?;
-    if plan::total(&plans).due() == 0 {
-        return nothing_to_do(&plans, context);
+    let plan = Plan::make(&store, &wish(&args, Liveness::Idle), context)?;
+    must_have_work(&store, &plan, context)?;
+    plan.must_have_batches()?;
+    if plan.left().due() == 0 && plan.open.batches == 0 {
+        return nothing_to_do(&plan, context);
     }
-    if !may_spend(&args, &plans, context) {
+    if !may_spend(&args, &plan, context) {
         context.out.say("nothing was sent");
         return Ok(Exit::Done);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::error("cannot start the run").caused_by(&error))?;
-    let exit = runtime.block_on(carry_out(&args, store, plans, context));
-    // What still waits for a socket is of no use to anybody.
-    runtime.shutdown_background();
+    let exit = in_runtime(carry_out(&args, by, store, context));
     drop(lock);
     exit
 }
 
+/// Carries out something that waits for sockets.
+pub(crate) fn in_runtime(
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::error("cannot start the run").caused_by(&error))?;
+    let exit = runtime.block_on(work);
+    // What still waits for a socket is of no use to anybody.
+    runtime.shutdown_background();
+    exit
+}
+
+fn deadline(text: &str) -> Result<UnixMs, Failure> {
+    let now = jiff::Timestamp::from_millisecond(Clock::now().0).unwrap_or_default();
+    parse_time(text, &now.to_zoned(jiff::tz::TimeZone::system()))
+        .map_err(|wrong| Failure::usage(format!("--by: {wrong}")))
+}
+
+fn wish(args: &Args, liveness: Liveness) -> Wish<'_> {
+    Wish {
+        ways: args.ways,
+        in_doubt: args.in_doubt.into(),
+        liveness,
+        base_url: args.base_url.as_deref(),
+        canary: !args.no_canary,
+    }
+}
+
 fn dry_run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
-    let plans = plan::plans(&store, args.in_doubt.into(), plan::liveness(&store))?;
-    must_have_work(&store, &plans, context)?;
+    let plan = Plan::make(&store, &wish(args, context.liveness()), context)?;
+    must_have_work(&store, &plan, context)?;
+    plan.must_have_batches()?;
     if context.out.is_json() {
-        context.out.json(&plan::as_json(&plans, store.live_rows()?))?;
+        context.out.json(&plan.as_json())?;
         return Ok(Exit::Done);
     }
-    let due = plan::total(&plans).due().min(args.limit.unwrap_or(u64::MAX));
-    context.out.say(&format!("{} would be sent; nothing was sent", count(due, "request")));
+    match plan.left().due() {
+        0 => context.out.say("nothing is due, and nothing was sent"),
+        _ => context.out.say(&format!("would send {}; nothing was sent", plan.in_short())),
+    }
+    let open = plan.open;
+    if open.batches > 0 {
+        let (batches, requests) = (count(open.batches, "batch"), count(open.requests, "request"));
+        let them = them(open.batches);
+        context.out.say(&match args.no_wait {
+            true => format!(
+                "would look at {batches} of earlier runs with {requests}, and collect what is ready of {them}"
+            ),
+            false => format!("would wait for {batches} of earlier runs with {requests}, and collect {them}"),
+        });
+    }
     context.out.hint(&format!("`{} plan` says more", context.program()));
     Ok(Exit::Done)
 }
 
-fn must_have_work(store: &Store, plans: &[PromptPlan], context: &Context) -> Result<(), Failure> {
+fn must_have_work(store: &Store, plan: &Plan, context: &Context) -> Result<(), Failure> {
     let program = context.program();
-    if plans.is_empty() {
+    if plan.prompts.is_empty() {
         return Err(Failure::error("the project has no prompt")
             .hint(format!("`{program} prompt add FILE --model MODEL` adds one")));
     }
@@ -136,7 +188,7 @@ fn must_have_work(store: &Store, plans: &[PromptPlan], context: &Context) -> Res
     Ok(())
 }
 
-fn take_lock(context: &Context) -> Result<Option<RunLock>, Failure> {
+pub(crate) fn take_lock(context: &Context) -> Result<Option<RunLock>, Failure> {
     for _ in 0..LOCK_TRIES {
         let taken = RunLock::take(&context.project).map_err(|error| {
             Failure::error(format!("cannot lock {}", context.project.display()))
@@ -151,7 +203,7 @@ fn take_lock(context: &Context) -> Result<Option<RunLock>, Failure> {
     Ok(None)
 }
 
-fn already_running(store: &Store, context: &Context) -> Failure {
+pub(crate) fn already_running(store: &Store, context: &Context) -> Failure {
     let failure = match store.last_run() {
         Ok(Some(run)) if run.ended.is_none() => Failure::error(format!(
             "a run is on: run {}, process {} on {}, since {}",
@@ -165,8 +217,8 @@ fn already_running(store: &Store, context: &Context) -> Failure {
     failure.hint(format!("`{} status --watch` shows how it goes", context.program()))
 }
 
-fn nothing_to_do(plans: &[PromptPlan], context: &Context) -> Result<Exit, Failure> {
-    let left = plan::total(plans);
+fn nothing_to_do(plan: &Plan, context: &Context) -> Result<Exit, Failure> {
+    let left = plan.left();
     if context.out.is_json() {
         context
             .out
@@ -181,76 +233,77 @@ fn nothing_to_do(plans: &[PromptPlan], context: &Context) -> Result<Exit, Failur
         thousands(left.answered),
         thousands(left.stuck())
     ));
-    stuck_hints(&left, context);
+    ending::stuck_hints(&left, context);
     Ok(Exit::SomeFailed)
 }
 
-fn stuck_hints(left: &crate::machine::plan::Left, context: &Context) {
-    let program = context.program();
-    let hints = [
-        (
-            left.failed_for_good,
-            "failed",
-            format!("`{program} retry --failed` makes {} due again", them(left.failed_for_good)),
-        ),
-        (
-            left.at_token_limit,
-            "cut by the token limit",
-            format!(
-                "`{program} retry --truncated --max-tokens N` gives {} more room",
-                them(left.at_token_limit)
-            ),
-        ),
-        (
-            left.held,
-            "in doubt",
-            format!("`{program} retry --in-doubt` makes {} due again", them(left.held)),
-        ),
-    ];
-    for (number, what, hint) in hints {
-        if number > 0 {
-            context.out.hint(&format!("{} {what}: {hint}", thousands(number)));
-        }
-    }
-}
-
-fn may_spend(args: &Args, plans: &[PromptPlan], context: &Context) -> bool {
-    if args.yes || plans.iter().all(|plan| plan.prompt.spec.model.provider == "simulated") {
+fn may_spend(args: &Args, plan: &Plan, context: &Context) -> bool {
+    if args.yes || plan.prompts.iter().all(|one| one.prompt.spec.model.provider == "simulated") {
         return true;
     }
-    let due = plan::total(plans).due();
-    let share = args.limit.map_or(1.0, |limit| (limit as f64 / due.max(1) as f64).min(1.0));
-    let mut sum = Some(NanoUsd(0));
-    for plan in plans {
-        sum = sum.zip(plan.estimate.cost).map(|(sum, cost)| sum + cost);
+    if plan.cost().about.is_some_and(|cost| cost <= ASK_ABOVE) {
+        return true;
     }
-    let sum = sum.map(|sum| NanoUsd((sum.0 as f64 * share) as i64));
-    let about = match sum {
-        Some(sum) if sum <= ASK_ABOVE => return true,
-        Some(sum) => format!("about {sum}"),
-        None => "an unknown sum".to_owned(),
-    };
-    let sent = count(due.min(args.limit.unwrap_or(u64::MAX)), "request");
-    context.out.ask(&format!("{sent} will cost {about}. Send them?")).unwrap_or(true)
+    context.out.ask(&format!("This sends {}. Go on?", plan.in_short())).unwrap_or(true)
 }
 
 async fn carry_out(
     args: &Args,
+    by: Option<UnixMs>,
     store: Store,
-    plans: Vec<PromptPlan>,
+    context: &Context,
+) -> Result<Exit, Failure> {
+    let setup =
+        Setup::make(&store, (args.base_url.as_deref(), args.in_doubt.into()), context).await?;
+    let batches = BatchPlan {
+        asked: args.ways.route.into(),
+        oversized: args.ways.oversized.into(),
+        most: args.ways.most(),
+        poll: args.poll,
+        waits: !args.no_wait,
+        canary: !args.no_canary,
+        by,
+        servers: HashMap::new(),
+        purpose: Purpose::Answer,
+    };
+    let how = How {
+        batches,
+        pace: PaceSettings { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
+        in_doubt: args.in_doubt,
+        reuse: !args.no_reuse,
+        limit: args.ways.limit,
+        timeout: args.timeout,
+        settings: settings(args),
+    };
+    execute(setup, how, store, context).await
+}
+
+/// How a run is carried out.
+pub(crate) struct How {
+    /// Its servers are filled in.
+    pub(crate) batches: BatchPlan,
+    pub(crate) pace: PaceSettings,
+    pub(crate) in_doubt: InDoubt,
+    pub(crate) reuse: bool,
+    pub(crate) limit: Option<u64>,
+    pub(crate) timeout: Duration,
+    /// As JSON, for the record.
+    pub(crate) settings: String,
+}
+
+/// Carries out a run and says how it ended.
+pub(crate) async fn execute(
+    setup: Setup,
+    how: How,
+    store: Store,
     context: &Context,
 ) -> Result<Exit, Failure> {
     let mut store = store;
-    let (tasks, simulator) = tasks(args, &store, plans, context).await?;
-    let proxies = match simulator {
-        Some(_) => Proxies::None,
-        None => Proxies::AsTheSystemSays,
-    };
-    let transport = Transport::new(args.timeout, proxies)
+    let transport = Transport::new(how.timeout, setup.proxies())
         .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?;
     let run = store.start_run(&RunFacts {
         started_at: Clock::now(),
-        settings_json: settings(args),
+        settings_json: how.settings,
         process_id: std::process::id(),
         host: context.settings.host(),
     })?;
@@ -258,65 +311,44 @@ async fn carry_out(
     let watch = Arc::clone(&progress);
     let (control, commands) = unbounded_channel();
     let listener = tokio::spawn(listen(control));
+    let purpose = how.batches.purpose.clone();
     let plan = RunPlan {
         run,
-        tasks,
-        pace: PaceSettings { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
-        in_doubt: args.in_doubt.into(),
-        reuse: !args.no_reuse,
-        limit: args.limit,
+        tasks: setup.tasks,
+        pace: how.pace,
+        in_doubt: how.in_doubt.into(),
+        reuse: how.reuse,
+        limit: how.limit,
+        batches: BatchPlan { servers: setup.servers, ..how.batches },
         transport,
         seed: fastrand::u64(..),
     };
-    let open = || context.open_to_read();
+    let path = context.project.clone();
+    let open: engine::Opens = Arc::new(move || Store::open_to_read(&path, Clock::now()));
     let watch: Box<dyn Fn(Event) + Send> = Box::new(move |event| watch.tell(&event));
     let ran = engine::run(plan, store, open, (commands, watch)).await;
     listener.abort();
-    if let Some(simulator) = simulator {
+    if let Some(simulator) = setup.simulator {
         simulator.stop().await;
     }
-    finish(ran, run, &progress, context)
-}
-
-/// Makes the run's tasks, and the simulator in this process if one of them needs it.
-async fn tasks(
-    args: &Args,
-    store: &Store,
-    plans: Vec<PromptPlan>,
-    context: &Context,
-) -> Result<(Vec<Task>, Option<Simulator>), Failure> {
-    let project = store.project()?;
-    let base_url = args.base_url.as_deref().or(project.base_url.as_deref());
-    let mut simulator = None;
-    let mut ready = Vec::new();
-    for plan in plans {
-        let place = tasks::place_of(&plan.prompt, base_url, context)?;
-        if place == Place::Embedded && simulator.is_none() {
-            let started = simulate::start(simulate::Settings::new(Clock::now)).await;
-            simulator = Some(started.map_err(|error| {
-                Failure::error("cannot start the simulated provider").caused_by(&error)
-            })?);
-        }
-        let embedded = simulator.as_ref().map(Simulator::base_url);
-        let policy = project.policy(&plan.prompt.spec, args.in_doubt.into());
-        ready.push(tasks::task(plan.prompt, (&place, embedded.as_deref()), policy, context)?);
-    }
-    Ok((ready, simulator))
+    ending::finish(ran, (run, &purpose), &progress, context)
 }
 
 fn settings(args: &Args) -> String {
     json!({
-        "limit": args.limit, "concurrency": args.concurrency, "rpm": args.rpm, "tpm": args.tpm,
+        "limit": args.ways.limit, "concurrency": args.concurrency, "rpm": args.rpm, "tpm": args.tpm,
         "timeout_ms": args.timeout.as_millis() as u64, "base_url": args.base_url,
         "in_doubt": match args.in_doubt { InDoubt::Resend => "resend", InDoubt::Hold => "hold" },
         "reuse": !args.no_reuse,
-        "route": match args.route { Route::Auto => "auto", Route::Realtime => "realtime" },
+        "route": args.ways.route.as_str(), "oversized": Oversized::from(args.ways.oversized).as_str(),
+        "by": args.by, "batch_size": args.ways.batch_size, "batch_tokens": args.ways.batch_tokens,
+        "poll_ms": args.poll.as_millis() as u64, "wait": !args.no_wait, "canary": !args.no_canary,
     })
     .to_string()
 }
 
 /// Passes the first Ctrl-C (or SIGTERM) on; the second one ends the process where it stands.
-async fn listen(control: UnboundedSender<Control>) {
+pub(crate) async fn listen(control: UnboundedSender<Control>) {
     signal().await;
     // Nobody listens only once the run has ended.
     let _ = control.send(Control::Interrupt);
@@ -344,144 +376,3 @@ async fn signal() {
 async fn signal() {
     let _ = tokio::signal::ctrl_c().await;
 }
-
-/// Records how the run ended and says so.
-fn finish(
-    ran: Result<(Store, HowEnded, Tally), EngineError>,
-    run: RunId,
-    progress: &Progress,
-    context: &Context,
-) -> Result<Exit, Failure> {
-    let (mut store, how, tally) = match ran {
-        Ok(ran) => ran,
-        Err(error) => {
-            let words = error.to_string();
-            if let Ok(mut store) = context.open() {
-                // The run's own error is what counts.
-                let _ = store.end_run(run, Clock::now(), "error", Some(&words));
-            }
-            return Err(error.into());
-        }
-    };
-    let error = match &how {
-        HowEnded::Stopped(problem) => Some(failure(problem, &store, context)),
-        HowEnded::Done | HowEnded::SomeFailed => None,
-    };
-    let ended = store.end_run(run, Clock::now(), how.as_str(), None);
-    progress.tell(&Event::Finished { how: how.clone(), tally });
-    summary(&store, &how, tally, context)?;
-    ended?;
-    match error {
-        Some(failure) => Err(failure),
-        None if how == HowEnded::SomeFailed => Ok(Exit::SomeFailed),
-        None => Ok(Exit::Done),
-    }
-}
-
-fn summary(store: &Store, how: &HowEnded, tally: Tally, context: &Context) -> Result<(), Failure> {
-    let mut parts = vec![format!("{} answered", count(tally.answered + tally.shared, "request"))];
-    let others = [
-        (tally.shared, "of them by a reply to the same request"),
-        (tally.failed, "failed"),
-        (tally.truncated, "cut by the token limit"),
-    ];
-    for (number, what) in others {
-        if number > 0 {
-            parts.push(format!("{} {what}", thousands(number)));
-        }
-    }
-    let money = match tally.unpriced {
-        0 => tally.cost.to_string(),
-        _ => "cost unknown".to_owned(),
-    };
-    context.out.say(&format!(
-        "{}; {}, {} tokens in, {} out, {money}",
-        parts.join(", "),
-        count(tally.sent, "call"),
-        thousands(tally.usage.input),
-        thousands(tally.usage.output)
-    ));
-    let plans = plan::plans(store, InDoubt::Resend.into(), Liveness::Idle)?;
-    let left = plan::total(&plans);
-    let program = context.program();
-    if left.due() > 0 {
-        let still = format!("{} still due", thousands(left.due()));
-        match how {
-            // Why, and that it goes on from here, is said last.
-            HowEnded::Stopped(_) => context.out.say(&still),
-            HowEnded::Done | HowEnded::SomeFailed => {
-                context.out.hint(&format!("{still}: `{program} run` goes on"));
-            }
-        }
-    } else if matches!(how, HowEnded::Done) {
-        context
-            .out
-            .hint(&format!("`{program} export answers.csv` writes the table with its answers"));
-    }
-    stuck_hints(&left, context);
-    Ok(())
-}
-
-fn failure(problem: &Problem, store: &Store, context: &Context) -> Failure {
-    let program = context.program();
-    let goes_on = format!("`{program} run` goes on from here");
-    match problem {
-        Problem::Interrupted => {
-            let mut failure = Failure::error("interrupted").hint(goes_on);
-            failure.exit = Exit::Interrupted;
-            failure
-        }
-        Problem::Record { error } => {
-            Failure::error(format!("{} cannot be written", store.path().display()))
-                .caused_by(&Words(error.clone()))
-                .hint(format!("mend that first; {goes_on}"))
-        }
-        Problem::EveryRequestFails { prompt, class, requests, message } => Failure::error(format!(
-            "the first {} of prompt {prompt} failed alike ({class}), and none was answered",
-            count(*requests, "request")
-        ))
-        .caused_by(&Words(message.clone()))
-        .hint(format!(
-            "`{program} plan` shows what is sent, `{program} show '#1' --reply` what came back"
-        ))
-        .hint(format!(
-            "`{program} prompt add FILE --name {prompt}` makes the prompt's next version"
-        )),
-        Problem::Provider { class, message } => provider_failure(*class, program.as_str())
-            .caused_by(&Words(message.clone()))
-            .hint(goes_on),
-    }
-}
-
-fn provider_failure(class: FailureClass, program: &str) -> Failure {
-    match class {
-        FailureClass::Unauthorized => Failure::error("the provider does not accept the API key")
-            .hint("check the key in the environment or in .env, and that it belongs to this provider"),
-        FailureClass::Forbidden => Failure::error("the provider does not allow this key to do this")
-            .hint("check the key's project, permissions and region with the provider"),
-        FailureClass::QuotaExhausted => {
-            Failure::error("the account has no quota left, or has met its spending limit")
-                .hint("add credit or raise the limit with the provider; no row has lost an attempt")
-        }
-        FailureClass::ModelNotFound => Failure::error("the provider does not know the model")
-            .hint(format!(
-                "`{program} prompt list` shows the models; `{program} prompt add FILE --name NAME --model MODEL` changes one"
-            )),
-        FailureClass::EndpointNotFound => Failure::error("the server has no such endpoint")
-            .hint("check the base URL: most end in /v1; `overnight run --base-url URL` tries another one"),
-        _ => Failure::error("nobody answers at the server's address")
-            .hint("check the base URL and the network; `overnight run --base-url URL` tries another one"),
-    }
-}
-
-/// Words from elsewhere, as a cause.
-#[derive(Debug)]
-struct Words(String);
-
-impl std::fmt::Display for Words {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Words {}

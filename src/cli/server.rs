@@ -3,11 +3,14 @@
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Context;
 use super::failure::Failure;
 use super::settings::Settings;
 use crate::domain::{Endpoint, ModelName};
-use crate::engine::Server;
+use crate::engine::{BatchServer, Secret, Server};
 use crate::input::prompt_file::BaseUrl;
+use crate::machine::route::HasBatches;
+use crate::provider::batch::BatchUrls;
 use crate::provider::catalog::{self, Provider};
 use crate::provider::endpoint_url;
 
@@ -74,15 +77,82 @@ pub(crate) fn check_base_url(url: &str, origin: &str) -> Result<(), Failure> {
     })
 }
 
-/// Returns the server of a model at `base_url`, with its headers.
+/// The name on record of the simulator in the program itself.
+const EMBEDDED: &str = "embedded";
+
+/// Returns the name of a place on record.
+pub(crate) fn name(place: &Place) -> &str {
+    match place {
+        Place::Embedded => EMBEDDED,
+        Place::Own(url) | Place::Custom(url) => url.trim_end_matches('/'),
+    }
+}
+
+/// Returns the place of a provider that has this name on record.
+pub(crate) fn named(provider: &Provider, name: &str) -> Place {
+    match name {
+        EMBEDDED => Place::Embedded,
+        url if provider.base_url == Some(url) => Place::Own(url.to_owned()),
+        url => Place::Custom(url.to_owned()),
+    }
+}
+
+/// Says whether a provider has batches at a place.
+pub(crate) fn has_batches(provider: &Provider, place: &Place) -> HasBatches {
+    match (provider.batches, place) {
+        (None, _) => HasBatches::No,
+        (Some(_), Place::Embedded | Place::Own(_)) => HasBatches::Yes,
+        (Some(_), Place::Custom(_)) => HasBatches::Perhaps,
+    }
+}
+
+/// Returns the server of a provider's batches, if it may have some.
+pub(crate) fn batch_server(
+    provider: &Provider,
+    (place, embedded): (&Place, Option<&str>),
+    context: &Context,
+) -> Result<Option<BatchServer>, Failure> {
+    let Some(profile) = provider.batches else { return Ok(None) };
+    let base_url = base_url(place, embedded);
+    let urls = BatchUrls::new(base_url)
+        .map_err(|error| Failure::usage("the base URL cannot be used").caused_by(&error))?;
+    let (mut headers, key) = headers(provider, is_own(place), &context.settings)?;
+    headers.remove(CONTENT_TYPE);
+    let is_embedded = *place == Place::Embedded;
+    Ok(Some(BatchServer { urls, headers, key, profile: *profile, is_embedded }))
+}
+
+fn base_url<'a>(place: &'a Place, embedded: Option<&'a str>) -> &'a str {
+    match place {
+        Place::Own(url) | Place::Custom(url) => url,
+        Place::Embedded => embedded.unwrap_or_default(),
+    }
+}
+
+fn is_own(place: &Place) -> bool {
+    matches!(place, Place::Own(_))
+}
+
+/// Returns the server of a model at its place, with its headers.
 pub(crate) fn server(
     provider: &Provider,
-    (base_url, endpoint): (&str, Endpoint),
-    is_own: bool,
+    endpoint: Endpoint,
+    (place, embedded): (&Place, Option<&str>),
+    needs_key: bool,
     settings: &Settings,
 ) -> Result<Server, Failure> {
-    let url = endpoint_url(base_url, endpoint)
+    let url = endpoint_url(base_url(place, embedded), endpoint)
         .map_err(|error| Failure::usage("the base URL cannot be used").caused_by(&error))?;
+    let (headers, key) = headers(provider, needs_key && is_own(place), settings)?;
+    let name = name(place).to_owned();
+    Ok(Server { name, has_batches: has_batches(provider, place), url, headers, key })
+}
+
+fn headers(
+    provider: &Provider,
+    is_own: bool,
+    settings: &Settings,
+) -> Result<(HeaderMap, Option<Secret>), Failure> {
     let key = settings.key(provider);
     if key.is_none() && provider.needs_key() && is_own {
         return Err(no_key(provider));
@@ -106,7 +176,7 @@ pub(crate) fn server(
             headers.insert(name, value);
         }
     }
-    Ok(Server { url, headers, key })
+    Ok((headers, key))
 }
 
 fn no_key(provider: &Provider) -> Failure {

@@ -7,14 +7,18 @@ mod page;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use super::failure::{Exit, Failure};
 use super::rows::{self, Wording};
 use super::{Context, shell_word};
-use crate::domain::State;
+use crate::domain::{AttemptId, BatchId, State, UnixMs, custom_id};
+use crate::engine::Clock;
 use crate::machine::closest::closest;
 use crate::machine::plan::{Liveness, observed};
 use crate::store::{
-    PromptRecord, RequestPlace, Store, StoreError, TrailAttempt, TrailRequest, TrailRow,
+    BatchRecord, PromptRecord, RequestPlace, Store, StoreError, TrailAttempt, TrailRequest,
+    TrailRow,
 };
 
 /// Show the whole trail of one row: where it came from, what was sent, what came back, what it cost.
@@ -38,7 +42,7 @@ pub(crate) struct Args {
     /// Print nothing but the exact bytes of the request's body, as they were last sent.
     #[arg(long, conflicts_with = "reply")]
     request: bool,
-    /// Print nothing but the raw bytes of the last reply, as the provider sent them.
+    /// Print nothing but the raw bytes of the last reply, as the provider sent them: of a batch, its line.
     #[arg(long)]
     reply: bool,
 }
@@ -52,7 +56,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Err(rows::unknown(&store, std::slice::from_ref(name), &wording, context)?);
     };
     let prompts = prompts(&store, args.prompt.as_deref(), context)?;
-    let trail = read(&store, row, prompts, context.liveness())?;
+    let trail = read(&store, row, prompts, (context.liveness(), Clock::now()))?;
     if args.request || args.reply {
         context.out.bytes(evidence(&trail, &args, context)?)?;
     } else if context.out.is_json() {
@@ -79,6 +83,16 @@ struct Trail {
     row: TrailRow,
     prompts: Vec<PromptTrail>,
     liveness: Liveness,
+    /// When all this was read.
+    now: UnixMs,
+}
+
+/// The batch of an attempt, and where it stands in its input file.
+struct InBatch {
+    batch: BatchRecord,
+    custom_id: String,
+    /// From 1.
+    input_line: u64,
 }
 
 /// What one prompt came to.
@@ -89,6 +103,8 @@ struct PromptTrail {
     request: Option<TrailRequest>,
     /// Whose request brought the reply, where it is not this one's own.
     shared_from: Option<RequestPlace>,
+    /// Of those attempts that went in a batch.
+    batches: HashMap<AttemptId, InBatch>,
 }
 
 impl PromptTrail {
@@ -123,7 +139,7 @@ fn read(
     store: &Store,
     row: TrailRow,
     prompts: Vec<PromptRecord>,
-    liveness: Liveness,
+    (liveness, now): (Liveness, UnixMs),
 ) -> Result<Trail, StoreError> {
     let prompts = prompts.into_iter().map(|prompt| {
         let request = store.trail(row.id, prompt.id)?;
@@ -132,10 +148,25 @@ fn read(
             request.attempts.iter().map(|attempt| attempt.request).find(|id| *id != request.id)
         });
         let shared_from = others.map(|request| store.place_of(request)).transpose()?;
-        Ok(PromptTrail { prompt, state: observed(stands, liveness), request, shared_from })
+        let mut batches = HashMap::new();
+        for attempt in request.iter().flat_map(|request| &request.attempts) {
+            batches.extend(in_batch(store, attempt)?.map(|batch| (attempt.id, batch)));
+        }
+        let state = observed(stands, liveness);
+        Ok(PromptTrail { prompt, state, request, shared_from, batches })
     });
     let prompts = prompts.collect::<Result<_, StoreError>>()?;
-    Ok(Trail { row, prompts, liveness })
+    Ok(Trail { row, prompts, liveness, now })
+}
+
+fn in_batch(store: &Store, attempt: &TrailAttempt) -> Result<Option<InBatch>, StoreError> {
+    let Some(id) = attempt.batch.map(BatchId) else { return Ok(None) };
+    let Some(batch) = store.batch(id)? else { return Ok(None) };
+    Ok(Some(InBatch {
+        custom_id: custom_id(&batch.new.token, attempt.id),
+        input_line: store.input_line_number((id, attempt.id))?,
+        batch,
+    }))
 }
 
 /// Returns the prompts to show: the live ones, or the one that is named.
@@ -196,7 +227,10 @@ fn evidence<'t>(trail: &'t Trail, args: &Args, context: &Context) -> Result<&'t 
         let of = format!("row #{} for prompt {:?}", trail.row.position, only.prompt.name);
         Failure::error(format!(
             "there is no {what} on record of {of}: it is {}",
-            only.state.as_str()
+            match only.state {
+                State::InBatch => "still in a batch".to_owned(),
+                state => state.as_str().replace('_', " "),
+            }
         ))
         .hint(format!("`{program} show '#{}'` shows what there is", trail.row.position))
     })

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Parser as _;
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
@@ -103,6 +104,28 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         context.out.say(&summary(&simulator.stop().await.totals));
         Ok(Exit::Done)
     })
+}
+
+/// The variable that tells the simulator in the program how to behave.
+pub(crate) const VARIABLE: &str = "OVERNIGHT_SIMULATE";
+
+/// The options of `overnight simulate` without the command.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct Options {
+    #[command(flatten)]
+    args: Args,
+}
+
+/// Returns the settings of the simulator in the program, from the options in [`VARIABLE`].
+pub(crate) fn embedded(options: &str) -> Result<Settings, Failure> {
+    let read = Options::try_parse_from(options.split_whitespace()).map_err(|error| {
+        let words = error.to_string();
+        let first = words.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Failure::usage(format!("{VARIABLE} cannot be used: {first}"))
+            .hint("it takes options as in `overnight simulate --help`, separated by spaces")
+    })?;
+    Ok(Settings { port: 0, ..settings(&read.args) })
 }
 
 fn settings(args: &Args) -> Settings {
@@ -287,6 +310,9 @@ Examples:
   overnight simulate --port 0 --latency 300ms --jitter 0.5 --rpm 500
   overnight simulate --faults 429=0.05,500=every:20,lost=first:1 --ledger charges.jsonl
   overnight simulate --batch-delay 2m --enqueued-tokens 2000000 --faults line_missing=0.01
+  OVERNIGHT_SIMULATE='--faults 429=0.05' overnight run
+
+The last one is for models simulated/… without a server, which are answered in the program itself.
 
 When a fault strikes:
   429=0.05        this share of all requests
@@ -377,8 +403,6 @@ fn says(fault: Fault) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
 
     #[derive(clap::Parser, Debug)]
@@ -449,6 +473,24 @@ mod tests {
         ] {
             let error = read(&words).unwrap_err();
             assert!(error.contains(told), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_simulator_in_the_program_takes_the_same_options() {
+        let read = embedded(" --faults line_429=0.5  --enqueued-tokens 900").unwrap();
+        assert_eq!((read.port, read.enqueued_tokens), (0, Some(900)));
+        assert_eq!(embedded("--port 8787").unwrap().port, 0, "it takes any that is free");
+        for (options, told) in
+            [("--faults teapot=1", "teapot"), ("--nope", "--nope"), ("word", "word")]
+        {
+            let failure = embedded(options).unwrap_err();
+            let words = failure.words().unwrap();
+            assert!(
+                words.contains("OVERNIGHT_SIMULATE cannot be used: ") && words.contains(told),
+                "{words}"
+            );
+            assert_eq!(failure.exit, Exit::Usage);
         }
     }
 

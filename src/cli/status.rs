@@ -9,24 +9,28 @@ mod page;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Context;
+use super::batches::is_open;
 use super::failure::{Exit, Failure};
+use super::{Context, plan};
+use crate::domain::{BatchId, UnixMs};
+use crate::engine::Clock;
 use crate::machine::plan::{Left, Liveness};
-use crate::machine::request::InDoubtPolicy;
 use crate::store::{
-    BatchLine, FailureExample, PromptRecord, RunRecord, SourceLine, Spending, StateCounts, Store,
-    StoreError,
+    BatchCost, BatchRecord, FailureExample, PromptRecord, RunRecord, SourceLine, Spending,
+    StateCounts, Store, StoreError,
 };
 
-/// Show how the project stands: rows, requests by state, failures, tokens, cost, the last run.
+/// Show how the project stands: rows, requests by state, failures, batches, tokens, cost, the last run.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   overnight status
   overnight status --watch
   overnight status --json | jq .requests.failed
+  overnight status --json | jq '.batches[] | select(.collected_at == null)'
 
 With --json, `cost_usd` is null where a reply has tokens but no known price;
 `cost_known_usd` leaves such replies out.")]
@@ -76,7 +80,11 @@ struct Status {
     prompts: Vec<PromptRecord>,
     examples: Vec<FailureExample>,
     spending: Spending,
-    batches: Vec<BatchLine>,
+    /// Oldest first.
+    batches: Vec<BatchRecord>,
+    costs: HashMap<BatchId, BatchCost>,
+    /// When all this was read.
+    now: UnixMs,
     last_run: Option<RunRecord>,
     format: i64,
 }
@@ -85,41 +93,38 @@ impl Status {
     fn is_running(&self) -> bool {
         self.liveness == Liveness::Running
     }
+
+    fn cost_of(&self, batch: &BatchRecord) -> BatchCost {
+        self.costs.get(&batch.id).copied().unwrap_or_default()
+    }
+
+    fn open_batches(&self) -> impl Iterator<Item = &BatchRecord> {
+        self.batches.iter().filter(|batch| is_open(batch))
+    }
 }
 
 fn look(context: &Context) -> Result<Status, Failure> {
-    Ok(read(&context.open_to_read()?, context)?)
+    Ok(read(&context.open_to_read()?, Clock::now(), context)?)
 }
 
-fn read(store: &Store, context: &Context) -> Result<Status, StoreError> {
+fn read(store: &Store, now: UnixMs, context: &Context) -> Result<Status, StoreError> {
     let liveness = context.liveness();
     let prompts = store.live_prompts()?;
     Ok(Status {
         project: context.project.display().to_string(),
         liveness,
         counts: store.state_counts(liveness == Liveness::Running)?,
-        left: all_left(store, &prompts, liveness)?,
+        left: plan::left(store, liveness)?,
         sources: store.sources()?,
         prompts,
         examples: store.failure_examples()?,
         spending: store.spending()?,
         batches: store.batches()?,
+        costs: store.batch_costs()?,
+        now,
         last_run: store.last_run()?,
         format: store.format()?,
     })
-}
-
-/// Counts what is left over all prompts, with the rule that `run` goes by.
-fn all_left(
-    store: &Store,
-    prompts: &[PromptRecord],
-    liveness: Liveness,
-) -> Result<Left, StoreError> {
-    let mut all = Left::default();
-    for left in store.left(prompts, InDoubtPolicy::Resend, liveness)? {
-        all += left;
-    }
-    Ok(all)
 }
 
 /// Between two looks of a person.

@@ -3,10 +3,10 @@
 use super::Context;
 use super::failure::Failure;
 use super::server::{self, Place};
-use crate::domain::{AnswerFormat, PromptSpec, Structured};
-use crate::engine::{Task, TaskParts};
+use crate::domain::{AnswerFormat, ModelName, PromptSpec, Structured};
+use crate::engine::{Prices, Task, TaskParts};
 use crate::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
-use crate::machine::prices::PriceTable;
+use crate::machine::prices::{ListedPrice, PriceTable};
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
 use crate::provider::{Encoder, WireAnswer};
@@ -24,7 +24,7 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, 
             ))
     };
     Ok(TaskParts {
-        price: PriceTable::bundled().lookup(&spec.model),
+        price: prices(&spec.model),
         template: Template::compile(spec).map_err(|error| wrong(&error))?,
         encoder: encoder(spec, spec.structured),
         in_words: (wire_schema(&spec.answer).is_some() && spec.structured == Structured::Schema)
@@ -32,6 +32,13 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, 
         check: AnswerCheck::compile(&spec.answer).map_err(|error| wrong(&error))?,
         policy,
     })
+}
+
+/// Returns what a model's tokens cost.
+pub(crate) fn prices(model: &ModelName) -> Prices {
+    let table = PriceTable::bundled();
+    let listed = table.listed(model);
+    Prices { realtime: listed.map(|listed| listed.price), batch: listed.map(ListedPrice::batch) }
 }
 
 /// Makes the writer of a prompt's bodies, with the answer's form asked for in one of two ways.
@@ -64,13 +71,10 @@ pub(crate) fn task(
     context: &Context,
 ) -> Result<Task, Failure> {
     let provider = server::provider(&prompt.spec.model)?;
-    let (base_url, is_own) = match place {
-        Place::Own(url) => (url.as_str(), true),
-        Place::Custom(url) => (url.as_str(), false),
-        Place::Embedded => (embedded.unwrap_or_default(), false),
-    };
-    let to = (base_url, prompt.spec.endpoint);
-    let server = server::server(provider, to, is_own, &context.settings)?;
+    // Nothing is sent for a prompt that is no longer live.
+    let (endpoint, needs_key) = (prompt.spec.endpoint, prompt.is_live);
+    let at = (place, embedded);
+    let server = server::server(provider, endpoint, at, needs_key, &context.settings)?;
     let parts = parts(&prompt, policy)?;
     Ok(Task::new(prompt, server, parts))
 }

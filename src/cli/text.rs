@@ -64,7 +64,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Reads a moment that lies ahead of `now`: `08:00` (the next one), `2h` from now, or a timestamp. Where
 /// it names no zone, it is in that of `now`.
-#[cfg_attr(not(test), expect(dead_code, reason = "no command takes a TIME yet"))]
 pub(crate) fn parse_time(text: &str, now: &Zoned) -> Result<UnixMs, String> {
     let text = text.trim();
     if text.parse::<u64>().is_ok() {

@@ -1,5 +1,7 @@
 //! What the file proves about a batch, and what a provider says of one.
 
+use super::AttemptId;
+
 /// The state of a batch, as the record proves it. Moves are in [`crate::machine::batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BatchStatus {
@@ -76,6 +78,27 @@ impl BatchStatus {
         }
     }
 
+    /// Returns how it has just ended at the provider, if that is what the status says.
+    pub fn end(self) -> Option<BatchEnd> {
+        match self {
+            Self::Completed => Some(BatchEnd::Completed),
+            Self::Failed => Some(BatchEnd::Failed),
+            Self::Expired => Some(BatchEnd::Expired),
+            Self::Cancelled => Some(BatchEnd::Cancelled),
+            Self::Planned
+            | Self::Uploading
+            | Self::Uploaded
+            | Self::Creating
+            | Self::Created
+            | Self::Validating
+            | Self::InProgress
+            | Self::Finalizing
+            | Self::Cancelling
+            | Self::Collecting
+            | Self::Collected => None,
+        }
+    }
+
     /// Returns the status that `word` names.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
@@ -116,6 +139,26 @@ pub enum BatchEnd {
     Cancelled,
 }
 
+impl BatchEnd {
+    /// Every end.
+    pub const ALL: [Self; 4] = [Self::Completed, Self::Failed, Self::Expired, Self::Cancelled];
+
+    /// Returns its word in SQL and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Returns the end that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.as_str() == word)
+    }
+}
+
 /// How many requests of a batch are done, as the provider counts; never trusted, only shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct BatchCounts {
@@ -125,6 +168,11 @@ pub struct BatchCounts {
     pub completed: u64,
     /// Those without.
     pub failed: u64,
+}
+
+/// Returns the `custom_id` of an attempt in the batch with this token: the same for nothing else.
+pub fn custom_id(token: &str, attempt: AttemptId) -> String {
+    format!("{token}-{attempt}")
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{FailureClass, NanoUsd, Outcome, Route, RunId, State, Usage};
+use super::{
+    BatchCounts, BatchId, BatchStatus, FailureClass, NanoUsd, Outcome, Oversized, Route, RunId,
+    State, Usage,
+};
 
 /// Something that happened in a run. Holds no contents of a row, a request or a reply.
 #[derive(Clone, Debug)]
@@ -15,6 +18,8 @@ pub enum Event {
         due: u64,
         /// Requests that have an answer already.
         answered: u64,
+        /// Requests in batches of earlier runs that are not done with.
+        in_batches: u64,
     },
     /// The last run stopped before it could record these replies.
     InDoubt {
@@ -69,6 +74,65 @@ pub enum Event {
         /// Name of the prompt.
         prompt: String,
     },
+    /// One request of a new prompt goes ahead by a call, before its first batch.
+    Canary {
+        /// Position of its row, from 1.
+        position: i64,
+        /// Name of the prompt.
+        prompt: String,
+    },
+    /// A batch has another status.
+    Batch(BatchNews),
+    /// A call for a batch failed, and is tried again.
+    BatchTrouble {
+        /// Its id, once it is on record.
+        batch: Option<BatchId>,
+        /// Where it stands.
+        status: BatchStatus,
+        /// What went wrong, in one line.
+        error: String,
+        /// When it is tried again.
+        again_in: Duration,
+    },
+    /// The provider's queue has no room for a batch.
+    QueueFull {
+        /// The batch.
+        batch: Option<BatchId>,
+        /// The model whose queue it is.
+        model: String,
+        /// The tokens that the provider says it lets wait.
+        told: Option<u64>,
+        /// The tokens that batches are held to from now on.
+        limit: Option<u64>,
+    },
+    /// Not all requests find room in batches.
+    Oversized {
+        /// The model.
+        model: String,
+        /// The tokens that may wait, where that is what they are too many for.
+        limit: Option<u64>,
+        /// What happens to them.
+        policy: Oversized,
+    },
+    /// Batch after batch brought nothing, so requests go by calls.
+    BatchesGivenUp {
+        /// The model.
+        model: String,
+        /// How many in a row.
+        batches: u32,
+    },
+    /// The server has no batches, so requests go by calls.
+    NoBatchApi {
+        /// The model.
+        model: String,
+    },
+    /// The deadline has passed: what batches have not answered goes by calls.
+    DeadlinePassed {
+        /// Batches that are cancelled.
+        batches: u64,
+        /// Requests in them.
+        requests: u64,
+    },
     /// Nothing is sent for a while.
     Paused {
         /// What made it so.
@@ -97,6 +161,29 @@ pub enum Event {
     },
 }
 
+/// How a batch stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchNews {
+    /// Its id in the project.
+    pub id: BatchId,
+    /// Its id at the provider.
+    pub provider_id: Option<String>,
+    /// Its status.
+    pub status: BatchStatus,
+    /// Requests in it.
+    pub requests: u64,
+    /// The provider's counts.
+    pub counts: Option<BatchCounts>,
+    /// Requests that it answered, as far as its results are on record in this run.
+    pub answered: u64,
+    /// Requests of it that are due again, as far as its results are on record in this run.
+    pub due_again: u64,
+    /// Why it was refused, failed or dropped.
+    pub error: Option<String>,
+    /// Whether its status is another one than before.
+    pub is_news: bool,
+}
+
 /// Why a run sends no more before all is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -120,6 +207,45 @@ pub enum Problem {
         /// What the provider said of the last one.
         message: String,
     },
+    /// The request that went ahead of a prompt's first batch was refused.
+    CanaryRefused {
+        /// The prompt.
+        prompt: String,
+        /// The class.
+        class: FailureClass,
+        /// What the provider said.
+        message: String,
+    },
+    /// Batches were asked for, and the server has none.
+    NoBatchApi {
+        /// The model.
+        model: String,
+        /// What the server said.
+        message: String,
+    },
+    /// Batch after batch was refused or failed as a whole.
+    BatchesFail {
+        /// Their model.
+        model: String,
+        /// How many in a row.
+        batches: u32,
+        /// What the provider said of the last one.
+        message: String,
+    },
+    /// A batch may have been created, and the provider's batches cannot be listed.
+    BatchInDoubt {
+        /// Which.
+        batch: Option<BatchId>,
+        /// What the provider said.
+        message: String,
+    },
+    /// The provider knows neither a batch nor its input file: the key may be of another project.
+    BatchUnknown {
+        /// Which.
+        batch: Option<BatchId>,
+        /// Its id at the provider.
+        provider_id: String,
+    },
     /// The record cannot be written.
     Record {
         /// What the disk says.
@@ -134,6 +260,13 @@ pub enum HowEnded {
     Done,
     /// Finished, with some failed, truncated or held.
     SomeFailed,
+    /// Left while batches go on at the provider.
+    Waiting {
+        /// How many batches.
+        batches: u64,
+        /// Requests in them.
+        requests: u64,
+    },
     /// Stopped early.
     Stopped(Problem),
 }
@@ -144,10 +277,16 @@ impl HowEnded {
         match self {
             Self::Done => "done",
             Self::SomeFailed => "some_failed",
+            Self::Waiting { .. } => "waiting",
             Self::Stopped(Problem::Interrupted) => "interrupted",
             Self::Stopped(
                 Problem::Provider { .. }
                 | Problem::EveryRequestFails { .. }
+                | Problem::CanaryRefused { .. }
+                | Problem::NoBatchApi { .. }
+                | Problem::BatchesFail { .. }
+                | Problem::BatchInDoubt { .. }
+                | Problem::BatchUnknown { .. }
                 | Problem::Record { .. },
             ) => "error",
         }
@@ -159,6 +298,8 @@ impl HowEnded {
 pub struct Tally {
     /// Calls made.
     pub sent: u64,
+    /// Requests put into batches.
+    pub batched: u64,
     /// Requests answered by a call.
     pub answered: u64,
     /// Requests answered by sharing another one's reply.

@@ -18,8 +18,8 @@ mod state;
 mod time;
 
 pub use answer::{AnswerCell, AnswerDetails, AnswerRow};
-pub use batch::{BatchCounts, BatchEnd, BatchStatus, RemoteStatus};
-pub use event::{Event, HowEnded, Problem, Tally};
+pub use batch::{BatchCounts, BatchEnd, BatchStatus, RemoteStatus, custom_id};
+pub use event::{BatchNews, Event, HowEnded, Problem, Tally};
 pub use failure::FailureClass;
 pub use fingerprint::Fingerprint;
 pub use ids::{AttemptId, BatchId, DictionaryId, PromptId, RequestId, RowId, RunId, SourceId};
@@ -30,5 +30,5 @@ pub use prompt::{
     TokenLimitField,
 };
 pub use row::{Identity, NewRow, SourceFacts};
-pub use state::{Route, State};
+pub use state::{Oversized, Route, State};
 pub use time::UnixMs;

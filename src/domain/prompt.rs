@@ -114,6 +114,11 @@ impl Endpoint {
             Self::Responses => "responses",
         }
     }
+
+    /// Returns the endpoint that `word` names.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::ChatCompletions, Self::Responses].into_iter().find(|known| known.as_str() == word)
+    }
 }
 
 /// The body's field that carries `max_tokens`.

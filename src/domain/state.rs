@@ -85,3 +85,25 @@ impl Route {
         }
     }
 }
+/// What becomes of requests that fit into no batch, or whose batch is refused for its tokens
+/// (`--oversized`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oversized {
+    /// They go realtime in the same run, under the same budget.
+    Realtime,
+    /// They wait until the provider's queue has drained.
+    Wait,
+    /// They are reported.
+    Fail,
+}
+
+impl Oversized {
+    /// Returns its word on the command line and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Wait => "wait",
+            Self::Fail => "fail",
+        }
+    }
+}

@@ -24,6 +24,15 @@ impl Clock {
         UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// Returns a time of day as one since the start; one that has passed as none.
+    pub fn at(&self, time: UnixMs) -> Duration {
+        let ahead = u64::try_from(time.0 - Self::now().0).unwrap_or(0);
+        match ahead {
+            0 => Duration::ZERO,
+            ahead => self.elapsed() + Duration::from_millis(ahead),
+        }
+    }
+
     /// Returns the time since the start; never runs backwards.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()

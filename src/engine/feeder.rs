@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::task::{Job, Task, encode};
-use crate::domain::{PromptId, RequestId, RowId};
+use crate::domain::{AttemptId, BatchId, PromptId, RequestId, Route, RowId};
+use crate::machine::packing::Size;
 use crate::machine::request::{Due, Facts, due};
+use crate::provider::batch::input_line_bytes;
 use crate::store::{DueRequest, Store, StoreError};
 
 /// Rows read from the record at a time.
@@ -40,17 +43,42 @@ pub(super) enum Fed {
     Broken(StoreError),
 }
 
+/// What a feeder is asked for.
+#[derive(Debug)]
+pub(super) enum Feed {
+    /// Everything that is due.
+    Everything(Route),
+    /// What is due again of a batch's requests.
+    OfBatch {
+        batch: BatchId,
+        route: Route,
+        /// Whether they were counted against the limit before.
+        is_counted: bool,
+    },
+    /// These requests, each of a task, as far as they are due.
+    Requests(Vec<(usize, RequestId)>, Route),
+}
+
 /// A feeder of one lane.
 pub(super) struct Feeder {
     pub(super) lane: usize,
     pub(super) tasks: Arc<Vec<Task>>,
-    /// Indices of the lane's tasks.
+    /// Indices of the lane's live tasks.
     pub(super) mine: Vec<usize>,
     pub(super) store: Store,
     /// How many more may be handed over in all lanes together.
     pub(super) budget: Arc<AtomicU64>,
     pub(super) reuse: bool,
     pub(super) out: UnboundedSender<Fed>,
+}
+
+/// How one thing is fed.
+#[derive(Clone, Copy)]
+struct Manner<'a> {
+    route: Route,
+    is_counted: bool,
+    room: &'a Arc<Semaphore>,
+    runtime: &'a Handle,
 }
 
 /// Why feeding ended early.
@@ -68,63 +96,91 @@ impl From<StoreError> for Halt {
 }
 
 impl Feeder {
-    /// Hands over everything due, then says so. Blocks; for a thread of its own.
-    pub(super) fn feed(self, runtime: &Handle) {
+    /// Hands over what it is asked for, says so each time, and ends when nobody can ask any more. Blocks; for a
+    /// thread of its own.
+    pub(super) fn work(self, asked: &Receiver<Feed>, runtime: &Handle) {
         let room = Arc::new(Semaphore::new(ROOM as usize));
-        let fed = self.mine.iter().try_for_each(|task| self.feed_task(*task, &room, runtime));
-        let last = match fed {
-            Ok(()) | Err(Halt::Enough) => Fed::Done(self.lane),
-            Err(Halt::Broken(error)) => Fed::Broken(error),
-        };
-        // Nobody listens after a stop.
-        let _ = self.out.send(last);
+        while let Ok(feed) = asked.recv() {
+            let last = match self.feed(feed, &room, runtime) {
+                Ok(()) | Err(Halt::Enough) => Fed::Done(self.lane),
+                Err(Halt::Broken(error)) => Fed::Broken(error),
+            };
+            if self.out.send(last).is_err() {
+                // Nobody listens after a stop.
+                return;
+            }
+        }
     }
 
-    fn feed_task(&self, index: usize, room: &Arc<Semaphore>, runtime: &Handle) -> Result<(), Halt> {
+    fn feed(&self, feed: Feed, room: &Arc<Semaphore>, runtime: &Handle) -> Result<(), Halt> {
+        match feed {
+            Feed::Everything(route) => {
+                let manner = Manner { route, is_counted: false, room, runtime };
+                self.mine.iter().try_for_each(|task| self.feed_task(*task, manner))
+            }
+            Feed::OfBatch { batch, route, is_counted } => {
+                let manner = Manner { route, is_counted, room, runtime };
+                self.mine.iter().try_for_each(|task| self.feed_batch(*task, batch, manner))
+            }
+            Feed::Requests(requests, route) => {
+                let manner = Manner { route, is_counted: true, room, runtime };
+                requests.into_iter().try_for_each(|(task, request)| {
+                    match self.store.open_request(request)? {
+                        Some(due) => self.hand_over(task, due, manner),
+                        None => Ok(()),
+                    }
+                })
+            }
+        }
+    }
+
+    fn feed_task(&self, index: usize, manner: Manner<'_>) -> Result<(), Halt> {
         let prompt = self.tasks[index].id();
         let mut after = RequestId(0);
         loop {
             let page = self.store.open_requests(prompt, after, PAGE)?;
             let Some(last) = page.last().and_then(|due| due.existing.as_ref()) else { break };
             after = last.id;
-            page.into_iter().try_for_each(|due| self.hand_over(index, due, room, runtime))?;
+            page.into_iter().try_for_each(|due| self.hand_over(index, due, manner))?;
         }
-        self.feed_new(index, prompt, room, runtime)
+        self.feed_new(index, prompt, manner)
     }
 
-    fn feed_new(
-        &self,
-        index: usize,
-        prompt: PromptId,
-        room: &Arc<Semaphore>,
-        runtime: &Handle,
-    ) -> Result<(), Halt> {
+    fn feed_new(&self, index: usize, prompt: PromptId, manner: Manner<'_>) -> Result<(), Halt> {
         let mut after = RowId(0);
         loop {
             let page = self.store.unasked_rows(prompt, after, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.row;
-            page.into_iter().try_for_each(|due| self.hand_over(index, due, room, runtime))?;
+            page.into_iter().try_for_each(|due| self.hand_over(index, due, manner))?;
         }
     }
 
-    fn hand_over(
-        &self,
-        index: usize,
-        request: DueRequest,
-        room: &Arc<Semaphore>,
-        runtime: &Handle,
-    ) -> Result<(), Halt> {
+    fn feed_batch(&self, index: usize, batch: BatchId, manner: Manner<'_>) -> Result<(), Halt> {
+        let prompt = self.tasks[index].id();
+        let mut after = AttemptId(0);
+        loop {
+            let page = self.store.requests_of_batch((batch, prompt), after, PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = *last;
+            page.into_iter().try_for_each(|(_, due)| self.hand_over(index, due, manner))?;
+        }
+    }
+
+    fn hand_over(&self, index: usize, request: DueRequest, manner: Manner<'_>) -> Result<(), Halt> {
         let task = &self.tasks[index];
         let Due::Yes { max_tokens } = is_due(task, &request) else { return Ok(()) };
         let take = |left: u64| left.checked_sub(1);
-        if self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
+        if !manner.is_counted
+            && self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err()
+        {
             return Err(Halt::Enough);
         }
-        let fed = match self.render(index, &request, max_tokens) {
+        let fed = match self.render((index, manner.route), &request, max_tokens) {
             Ok(mut job) => {
                 let units = (job.bytes.len() / UNIT + 1).min(ROOM as usize) as u32;
-                let permit = runtime.block_on(Arc::clone(room).acquire_many_owned(units));
+                let room = Arc::clone(manner.room);
+                let permit = manner.runtime.block_on(room.acquire_many_owned(units));
                 job.room = permit.ok();
                 Fed::Job(self.lane, Box::new(job))
             }
@@ -141,7 +197,7 @@ impl Feeder {
 
     fn render(
         &self,
-        index: usize,
+        (index, route): (usize, Route),
         due: &DueRequest,
         max_tokens: Option<u32>,
     ) -> Result<Job, String> {
@@ -150,6 +206,13 @@ impl Feeder {
         let recorded = due.existing.as_ref().and_then(|existing| existing.fingerprint);
         let encoded =
             encode(task, &messages, max_tokens, recorded).map_err(|error| error.to_string())?;
+        let size = match route {
+            Route::Realtime => Size::default(),
+            Route::Batch => Size {
+                bytes: line_bytes(task, &encoded.bytes),
+                tokens: task.input_tokens(&messages),
+            },
+        };
         Ok(Job {
             task: index,
             row: due.row,
@@ -166,9 +229,21 @@ impl Feeder {
             failures: 0,
             reuse: self.reuse,
             pace_number: 0,
+            wanted: route,
+            size,
+            slot: None,
+            is_canary: false,
             room: None,
         })
     }
+}
+
+/// The most that a `custom_id` takes: a token, a dash and the number of an attempt.
+pub(super) const CUSTOM_ID_BYTES: u64 = 40;
+
+/// Returns the bytes that a request takes in an input file, at most.
+pub(super) fn line_bytes(task: &Task, body: &[u8]) -> u64 {
+    input_line_bytes("", task.prompt.spec.endpoint, body) + CUSTOM_ID_BYTES
 }
 
 /// Says whether a request is due, and with which token limit.

@@ -1,16 +1,21 @@
 //! Requests that wait for another one with the same body: one buys, all share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
-use super::task::Job;
 use crate::domain::{FailureClass, RequestId, State};
+
+/// A request that waits. Its text is not kept: it is rendered again if it has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Follower {
+    pub(super) task: usize,
+    pub(super) request: RequestId,
+    pub(super) position: i64,
+}
 
 /// Who waits for whom.
 #[derive(Default)]
 pub(super) struct Followers {
-    waiting: HashMap<RequestId, Vec<Job>>,
-    count: usize,
+    waiting: HashMap<RequestId, Vec<Follower>>,
 }
 
 /// What those who waited do, once the request they waited for has come to rest.
@@ -23,32 +28,16 @@ pub(super) enum Then {
 }
 
 impl Followers {
-    /// Lets a job wait. Those who wait for the same request say the same, so one text serves them all.
-    pub(super) fn wait_for(&mut self, leader: RequestId, mut job: Job) {
-        let others = self.waiting.entry(leader).or_default();
-        if let Some(first) = others.first().filter(|first| first.task == job.task) {
-            job.messages = Arc::clone(&first.messages);
-            if first.bytes == job.bytes {
-                job.bytes = first.bytes.clone();
-            }
-        }
-        others.push(job);
-        self.count += 1;
+    pub(super) fn wait_for(&mut self, leader: RequestId, follower: Follower) {
+        self.waiting.entry(leader).or_default().push(follower);
     }
 
-    pub(super) fn of(&mut self, leader: RequestId) -> Vec<Job> {
-        let waited = self.waiting.remove(&leader).unwrap_or_default();
-        self.count -= waited.len();
-        waited
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+    pub(super) fn of(&mut self, leader: RequestId) -> Vec<Follower> {
+        self.waiting.remove(&leader).unwrap_or_default()
     }
 
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
-        self.count = 0;
     }
 }
 

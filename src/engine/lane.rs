@@ -13,13 +13,13 @@ pub(super) struct Lane {
     ready: VecDeque<Box<Job>>,
     again: BinaryHeap<Later>,
     numbered: u64,
-    /// Whether the feeder may still bring more.
-    pub(super) is_fed: bool,
+    /// What the feeder was asked for and has not said to be done with.
+    pub(super) feeds: u32,
 }
 
 impl Lane {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, ready: VecDeque::new(), again: BinaryHeap::new(), numbered: 0, is_fed: true }
+        Self { pace, ready: VecDeque::new(), again: BinaryHeap::new(), numbered: 0, feeds: 0 }
     }
 
     /// Takes in a job that is due now.
@@ -63,14 +63,14 @@ impl Lane {
 
     /// Says whether nothing waits here and nothing more will come.
     pub(super) fn is_empty(&self) -> bool {
-        self.ready.is_empty() && self.again.is_empty() && !self.is_fed
+        self.ready.is_empty() && self.again.is_empty() && self.feeds == 0
     }
 
     /// Drops what waits.
     pub(super) fn clear(&mut self) {
         self.ready.clear();
         self.again.clear();
-        self.is_fed = false;
+        self.feeds = 0;
     }
 }
 

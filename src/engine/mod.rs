@@ -10,6 +10,7 @@
 //! promise is committed: it is only ever started by the receipt of that commit. The engine knows no
 //! terminal: it tells an observer [`crate::domain::Event`]s.
 
+mod batches;
 mod clock;
 mod dispatcher;
 mod feeder;
@@ -22,8 +23,11 @@ mod task;
 mod transport;
 mod worker;
 
+pub use batches::BatchServer;
 pub use clock::Clock;
-pub use run::{Control, EngineError, RunPlan, run};
+#[doc(hidden)]
+pub use run::run_with;
+pub use run::{BatchPlan, Control, EngineError, MostInBatches, Opens, Purpose, RunPlan, run};
 pub use secret::Secret;
-pub use task::{Server, Task, TaskParts};
+pub use task::{Prices, Server, Task, TaskParts, message_tokens, overhead_tokens};
 pub use transport::{Proxies, Transport};

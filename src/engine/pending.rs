@@ -1,11 +1,17 @@
 //! What is under way: calls in flight, and orders whose receipts have not come.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
+use super::batches::SlotId;
+use super::followers::Follower;
 use super::task::Job;
-use crate::domain::{AttemptId, NanoUsd, Outcome, RequestId, Usage};
+use crate::domain::{AttemptId, FailureClass, NanoUsd, Outcome, RequestId, Usage};
+use crate::machine::batch::BatchMove;
+use crate::store::ResultLine;
 
 /// A call on its way.
 pub(super) struct Flight {
@@ -31,8 +37,27 @@ pub(super) struct Settling {
 pub(super) enum Pending {
     Promise(Box<Job>),
     Settle(Box<Settling>),
-    Share(Box<Job>),
-    NotRendered { position: i64, task: usize, error: String },
-    Dictionary { task: usize, bytes: Bytes },
+    Share(Follower),
+    Change(SlotId, BatchMove),
+    Lines {
+        slot: SlotId,
+        lines: Arc<Vec<ResultLine>>,
+        /// Lets the reader go on.
+        go: oneshot::Sender<()>,
+    },
+    Missing {
+        slot: SlotId,
+        failed: FailureClass,
+    },
+    QueueLimit,
+    NotRendered {
+        position: i64,
+        task: usize,
+        error: String,
+    },
+    Dictionary {
+        task: usize,
+        bytes: Bytes,
+    },
     AskInWords,
 }

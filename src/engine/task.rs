@@ -7,19 +7,26 @@ use bytes::Bytes;
 use http::HeaderMap;
 use url::Url;
 
+use super::batches::SlotId;
 use super::secret::Secret;
 use crate::domain::{
-    Fingerprint, Message, NanoUsd, Price, PromptId, RequestId, RowId, Structured, Usage,
+    Fingerprint, Message, NanoUsd, Price, PromptId, RequestId, Route, RowId, Structured, Usage,
 };
 use crate::machine::answer_check::AnswerCheck;
+use crate::machine::packing::Size;
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
+use crate::machine::route::HasBatches;
 use crate::provider::Encoder;
 use crate::store::{Codec, NewBody, Packed, PromptRecord};
 
 /// Where a prompt's requests go.
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// Its name on record: the base URL, or `embedded`.
+    pub name: String,
+    /// Whether it has the Batch API.
+    pub has_batches: HasBatches,
     /// The endpoint's whole URL.
     pub url: Url,
     /// Content type, key and the like.
@@ -34,8 +41,8 @@ pub struct Task {
     pub prompt: PromptRecord,
     /// Where its requests go.
     pub server: Server,
-    /// What its tokens cost.
-    pub price: Option<Price>,
+    /// What its tokens cost, by a call and in a batch.
+    pub price: Prices,
     /// Its templates.
     pub template: Template,
     /// Its bodies.
@@ -46,6 +53,8 @@ pub struct Task {
     pub check: AnswerCheck,
     /// What is due of it.
     pub policy: Policy,
+    /// The input tokens of what is not in the messages.
+    overhead_tokens: OnceLock<u64>,
     /// Set once its server has been found to take no JSON Schema.
     asks_in_words: AtomicBool,
     /// Packs its bodies, against the first of them.
@@ -62,6 +71,7 @@ impl Task {
             prompt,
             server,
             price: parts.price,
+            overhead_tokens: OnceLock::new(),
             template: parts.template,
             encoder: parts.encoder,
             in_words: parts.in_words,
@@ -85,6 +95,14 @@ impl Task {
         }
     }
 
+    /// Returns how the form of an answer was asked for in a body that was, or was not, sent after a schema had been refused.
+    pub(super) fn form_of(&self, is_in_words: bool) -> Structured {
+        match self.in_words.is_none() || is_in_words {
+            true => Structured::Words,
+            false => Structured::Schema,
+        }
+    }
+
     /// Asks in words from now on. Returns whether that is news.
     pub(super) fn ask_in_words(&self) -> bool {
         !self.asks_in_words.swap(true, Ordering::Relaxed)
@@ -98,9 +116,19 @@ impl Task {
         Bytes::from(encoder.body(messages, max_tokens))
     }
 
-    /// Returns what `usage` costs, if the price is known.
-    pub(super) fn cost(&self, usage: Usage) -> Option<NanoUsd> {
-        self.price.map(|price| price.of(usage))
+    /// Returns what `usage` costs by a route, if the price is known.
+    pub(super) fn cost(&self, usage: Usage, route: Route) -> Option<NanoUsd> {
+        let price = match route {
+            Route::Realtime => self.price.realtime,
+            Route::Batch => self.price.batch,
+        };
+        price.map(|price| price.of(usage))
+    }
+
+    /// Counts the input tokens of a request.
+    pub(super) fn input_tokens(&self, messages: &[Message]) -> u64 {
+        let overhead = || overhead_tokens(&self.encoder, self.form());
+        self.overhead_tokens.get_or_init(overhead) + message_tokens(messages)
     }
 
     /// Packs a body with the prompt's dictionary, if there is one yet.
@@ -112,10 +140,19 @@ impl Task {
     }
 }
 
+/// What a model's tokens cost; `None` where it is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// By a call.
+    pub realtime: Option<Price>,
+    /// In a batch.
+    pub batch: Option<Price>,
+}
+
 /// What a task is made of besides its prompt and server.
 pub struct TaskParts {
     /// What its tokens cost.
-    pub price: Option<Price>,
+    pub price: Prices,
     /// Its templates.
     pub template: Template,
     /// Its bodies.
@@ -126,6 +163,23 @@ pub struct TaskParts {
     pub check: AnswerCheck,
     /// What is due of it.
     pub policy: Policy,
+}
+
+/// Counts the input tokens of messages, as near as the vocabulary of OpenAI's models comes.
+pub fn message_tokens(messages: &[Message]) -> u64 {
+    let tokenizer = bpe_openai::o200k_base();
+    messages.iter().map(|message| 4 + tokenizer.count(&message.text) as u64).sum()
+}
+
+/// Counts the input tokens of what is not in the messages, in bodies that ask for the form of the answer like this.
+pub fn overhead_tokens(encoder: &Encoder, form: Structured) -> u64 {
+    match form {
+        Structured::Words => 3,
+        Structured::Schema => {
+            let bare = encoder.body(&[], None);
+            3 + bpe_openai::o200k_base().count(&String::from_utf8_lossy(&bare)) as u64
+        }
+    }
 }
 
 /// A due request, rendered and ready to be promised.
@@ -156,6 +210,14 @@ pub(super) struct Job {
     pub(super) reuse: bool,
     /// Its number among what its lane has sent.
     pub(super) pace_number: u64,
+    /// By which way it is to go, if there is room.
+    pub(super) wanted: Route,
+    /// Its line in a batch's input file at most, where that is wanted.
+    pub(super) size: Size,
+    /// The batch in which it asks for a place.
+    pub(super) slot: Option<SlotId>,
+    /// Whether it goes ahead of its prompt's first batch, to find out whether the provider takes it.
+    pub(super) is_canary: bool,
     /// Held while it waits in memory; bounds how much is read ahead.
     pub(super) room: Option<tokio::sync::OwnedSemaphorePermit>,
 }

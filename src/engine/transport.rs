@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+pub(super) use reqwest::multipart;
 use url::Url;
 
 use super::secret::Secret;
@@ -56,6 +57,11 @@ pub struct NoReply {
     pub message: String,
 }
 
+/// How long is waited for the reply to a short call about files and batches, at most.
+const CONTROL_TIMEOUT: Duration = Duration::from_mins(2);
+/// The least speed that a transfer of many bytes is given time for.
+const SLOWEST_BYTES_PER_SECOND: u64 = 32 * 1024;
+
 impl Transport {
     /// Makes the client.
     #[expect(clippy::disallowed_methods, reason = "the one home of the HTTP client")]
@@ -76,16 +82,85 @@ impl Transport {
         Ok(Self { client: client.build()?, timeout })
     }
 
+    /// Sends a short call about a batch once and waits for the whole reply, for less long than for a model's.
+    pub async fn control(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
+        let sent = self.client.post(call.url).headers(call.headers).body(call.body).send();
+        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key)).await
+    }
+
     /// Sends once and waits for the whole reply.
     pub async fn send(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
         let sent = self.client.post(call.url).headers(call.headers).body(call.body).send();
-        match tokio::time::timeout(self.timeout, whole(sent, key)).await {
-            Ok(reply) => reply,
-            Err(_) => Err(NoReply {
-                class: FailureClass::Timeout,
-                message: format!("no whole reply within {} s", self.timeout.as_secs()),
-            }),
+        in_time(self.timeout, whole(sent, key)).await
+    }
+
+    /// Asks once for what is at `call.url`; its body is not sent.
+    pub async fn get(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
+        let sent = self.client.get(call.url).headers(call.headers).send();
+        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key)).await
+    }
+
+    /// Sends a form with a file in it once. `bytes` is the file's size, for which time is given.
+    pub async fn upload(
+        &self,
+        (url, headers): (Url, HeaderMap),
+        (form, bytes): (multipart::Form, u64),
+        key: Option<&Secret>,
+    ) -> Result<Reply, NoReply> {
+        let sent = self.client.post(url).headers(headers).multipart(form).send();
+        let for_the_bytes = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
+        in_time(self.timeout + for_the_bytes, whole(sent, key)).await
+    }
+
+    /// Asks once for a file, to be read part by part.
+    pub async fn download(
+        &self,
+        call: Call,
+        key: Option<&Secret>,
+    ) -> Result<Result<Download, Reply>, NoReply> {
+        let sent = self.client.get(call.url).headers(call.headers).send();
+        let response =
+            in_time(self.timeout, async { sent.await.map_err(|error| broken(&error)) }).await?;
+        if response.status().is_success() {
+            return Ok(Ok(Download { response, patience: self.timeout }));
         }
+        let reply = in_time(self.timeout, whole(async { Ok(response) }, key)).await?;
+        Ok(Err(reply))
+    }
+}
+
+/// Makes a body of parts that come one after another.
+pub(super) fn stream(
+    parts: tokio_stream::wrappers::ReceiverStream<std::io::Result<Bytes>>,
+) -> reqwest::Body {
+    reqwest::Body::wrap_stream(parts)
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+pub struct Download {
+    response: reqwest::Response,
+    patience: Duration,
+}
+
+impl Download {
+    /// Returns its next part, `None` at its end. A connection that ends too soon is an error.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, NoReply> {
+        let next = async { self.response.chunk().await.map_err(|error| broken(&error)) };
+        in_time(self.patience, next).await
+    }
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    what: impl Future<Output = Result<T, NoReply>>,
+) -> Result<T, NoReply> {
+    match tokio::time::timeout(patience, what).await {
+        Ok(done) => done,
+        Err(_) => Err(NoReply {
+            class: FailureClass::Timeout,
+            message: format!("no whole reply within {} s", patience.as_secs()),
+        }),
     }
 }
 

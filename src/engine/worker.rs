@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::clock::Clock;
 use super::task::Task;
 use super::transport::{Call, NoReply, Reply, Transport};
-use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Structured, Usage, Verdict};
+use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Route, Structured, Usage, Verdict};
 use crate::machine::pace::LimitSeen;
 use crate::provider::{
     RateHeaders, ReplyHeaders, reading as read_reply, refuses_schemas, wait_in_message,
@@ -100,7 +100,7 @@ fn read(task: &Task, (ticket, form): (u64, Structured), reply: &Reply, took: Dur
     let limits = RateHeaders::read(&headers, Clock::now());
     let mut landed = Landed::of(ticket, judge(task, form, reading), took);
     landed.cost = match (landed.usage, landed.outcome.has_text()) {
-        (Some(usage), _) => task.cost(usage),
+        (Some(usage), _) => task.cost(usage, Route::Realtime),
         // A server that does not count cannot be taken to be free.
         (None, true) => None,
         (None, false) => Some(NanoUsd(0)),
@@ -130,14 +130,14 @@ fn seen(limit: Option<u64>, remaining: Option<u64>) -> Option<LimitSeen> {
 }
 
 /// A reading with the prompt's own demands applied.
-struct Judged {
-    outcome: Outcome,
-    answer: Option<String>,
-    error: Option<String>,
-    reading: Reading,
+pub(super) struct Judged {
+    pub(super) outcome: Outcome,
+    pub(super) answer: Option<String>,
+    pub(super) error: Option<String>,
+    pub(super) reading: Reading,
 }
 
-fn judge(task: &Task, form: Structured, reading: Reading) -> Judged {
+pub(super) fn judge(task: &Task, form: Structured, reading: Reading) -> Judged {
     let (outcome, answer, error) = match &reading.verdict {
         Verdict::Text(text) => match task.check.check(text) {
             Ok(answer) => (Outcome::Answered, Some(answer), None),

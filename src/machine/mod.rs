@@ -6,6 +6,7 @@
 pub mod answer_check;
 pub mod batch;
 pub mod closest;
+pub mod forecast;
 pub mod pace;
 pub mod packing;
 pub mod plan;

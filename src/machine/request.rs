@@ -21,6 +21,8 @@ pub enum Move {
     Promise(Route),
     /// The attempt under way ended.
     Settle(Outcome),
+    /// A later line of the same batch brought text where an earlier one told of a failure.
+    Amend(Outcome),
     /// A request with the same body ended so, and this one shares its reply.
     Share(Outcome),
     /// The template could not be rendered for the row.
@@ -43,7 +45,7 @@ pub struct IllegalMove {
 
 /// Returns the state after `event`.
 pub fn next(state: State, event: Move) -> Result<State, IllegalMove> {
-    use Move::{Ask, NotRendered, Promise, Release, Settle, Share};
+    use Move::{Amend, Ask, NotRendered, Promise, Release, Settle, Share};
     use State::{Answered, Failed, InBatch, InDoubt, InFlight, Pending, Truncated};
 
     let illegal = Err(IllegalMove { state, event });
@@ -53,28 +55,33 @@ pub fn next(state: State, event: Move) -> Result<State, IllegalMove> {
         (Pending, Share(outcome)) => after(outcome).ok_or(IllegalMove { state, event }),
         (Pending, NotRendered) => Ok(Failed(FailureClass::RenderFailed)),
         (Pending, Release | Ask) => Ok(Pending),
-        (Pending, Settle(_)) => illegal,
+        (Pending, Settle(_) | Amend(_)) => illegal,
 
         (InFlight, Settle(outcome)) => Ok(after(outcome).unwrap_or(InDoubt)),
-        (InFlight, Promise(_) | Share(_) | NotRendered | Release | Ask) => illegal,
+        (InFlight, Promise(_) | Share(_) | NotRendered | Release | Ask | Amend(_)) => illegal,
 
         // A batch can always be looked up at the provider, so its lines are never in doubt.
         (InBatch, Settle(outcome)) => after(outcome).ok_or(IllegalMove { state, event }),
-        (InBatch, Promise(_) | Share(_) | NotRendered | Release | Ask) => illegal,
+        (InBatch, Promise(_) | Share(_) | NotRendered | Release | Ask | Amend(_)) => illegal,
 
         (InDoubt, Release | Ask) => Ok(Pending),
-        (InDoubt, Promise(_) | Settle(_) | Share(_) | NotRendered) => illegal,
+        (InDoubt, Promise(_) | Settle(_) | Share(_) | NotRendered | Amend(_)) => illegal,
 
         // Never sent again unless a person asks.
         (Answered, Ask) => Ok(Pending),
-        (Answered, Promise(_) | Settle(_) | Share(_) | NotRendered | Release) => illegal,
+        (Answered, Promise(_) | Settle(_) | Share(_) | NotRendered | Release | Amend(_)) => illegal,
 
         (Truncated, Release | Ask) => Ok(Pending),
-        (Truncated, Promise(_) | Settle(_) | Share(_) | NotRendered) => illegal,
+        (Truncated, Promise(_) | Settle(_) | Share(_) | NotRendered | Amend(_)) => illegal,
 
         (Failed(class), Release) if class.is_retried() => Ok(Pending),
         (Failed(_), Ask) => Ok(Pending),
-        (Failed(_), Promise(_) | Settle(_) | Share(_) | NotRendered | Release) => illegal,
+        // What was paid for is kept, though a failure was heard of first.
+        (Failed(_), Amend(Outcome::Answered)) => Ok(Answered),
+        (Failed(_), Amend(Outcome::Truncated)) => Ok(Truncated),
+        (Failed(_), Promise(_) | Settle(_) | Share(_) | NotRendered | Release | Amend(_)) => {
+            illegal
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use crate::domain::Oversized;
 use crate::domain::Route;
 
 /// From how many due requests on a batch is worth its wait.
@@ -76,18 +77,6 @@ pub struct Choice {
     pub route: Route,
     /// Why it is this one.
     pub why: Why,
-}
-
-/// What becomes of requests that fit into no batch, or whose batch is refused for its tokens
-/// (`--oversized`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oversized {
-    /// They go realtime in the same run, under the same budget.
-    Realtime,
-    /// They wait until the provider's queue has drained.
-    Wait,
-    /// They are reported.
-    Fail,
 }
 
 /// Chooses the route of `due` requests.

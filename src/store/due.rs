@@ -4,10 +4,10 @@
 //! `run --dry-run` cannot differ. Requests are made when they are first promised: a live row without
 //! a request for a live prompt is due as it stands.
 
-use rusqlite::{Row, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{PromptRecord, Store, StoreError};
-use crate::domain::{Fingerprint, PromptId, RequestId, RowId, State};
+use crate::domain::{AttemptId, BatchId, Fingerprint, PromptId, RequestId, RowId, State};
 use crate::machine::plan::{Group, Left, Liveness, left};
 use crate::machine::request::InDoubtPolicy;
 
@@ -122,6 +122,51 @@ impl Store {
             .and_then(|mut query| {
                 query.query_map(params![prompt.0, after.0, limit], open_request)?.collect()
             })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns requests of live rows whose last attempt was in a batch and that have no answer, after `after`.
+    pub fn requests_of_batch(
+        &self,
+        (batch, prompt): (BatchId, PromptId),
+        after: AttemptId,
+        limit: u32,
+    ) -> Result<Vec<(AttemptId, DueRequest)>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT request.id AS id, request.state AS state, request.error_class AS error_class,
+                        request.fingerprint AS fingerprint, request.attempts AS attempts, request.attempts_used AS attempts_used,
+                        request.max_tokens AS max_tokens, attempt.id AS attempt_id,
+                        row.id AS row_id, row.position AS position, row.cells AS cells
+                 FROM attempt
+                 JOIN request ON request.attempt_id = attempt.id AND request.id = attempt.request_id
+                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 WHERE attempt.batch_id = ?1 AND request.prompt_id = ?2 AND request.state <> 'answered' AND attempt.id > ?3
+                 ORDER BY attempt.id LIMIT ?4",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map(params![batch.0, prompt.0, after.0, limit], |row| {
+                        Ok((AttemptId(row.get("attempt_id")?), open_request(row)?))
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Returns one request of a live row, if it has no answer.
+    pub fn open_request(&self, request: RequestId) -> Result<Option<DueRequest>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT request.id AS id, request.state AS state, request.error_class AS error_class,
+                        request.fingerprint AS fingerprint, request.attempts AS attempts, request.attempts_used AS attempts_used,
+                        request.max_tokens AS max_tokens,
+                        row.id AS row_id, row.position AS position, row.cells AS cells
+                 FROM request
+                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 WHERE request.id = ?1 AND request.state <> 'answered'",
+            )
+            .and_then(|mut query| query.query_row([request.0], open_request).optional())
             .map_err(|error| self.named(error))
     }
 

@@ -5,13 +5,16 @@
 //! attempt that moved it. These functions run inside the writer's transaction; they decide nothing
 //! about retries, pace or money.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::batches::{self, NewBatch};
 use super::codec::Packed;
 use super::due::state_of;
 use crate::domain::{
-    AttemptId, DictionaryId, Fingerprint, NanoUsd, Outcome, PromptId, RequestId, Route, RowId,
-    RunId, State, UnixMs, Usage,
+    AttemptId, BatchId, DictionaryId, FailureClass, Fingerprint, NanoUsd, Outcome, PromptId,
+    RequestId, Route, RowId, RunId, State, UnixMs, Usage,
 };
 use crate::machine::request::{Move, next};
 
@@ -45,6 +48,35 @@ pub enum PromiseFor {
     },
 }
 
+/// By which way an attempt goes.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// A call of its own.
+    Realtime,
+    /// A line of a batch's input file.
+    Batch(Seat),
+}
+
+impl Way {
+    fn route(&self) -> Route {
+        match self {
+            Self::Realtime => Route::Realtime,
+            Self::Batch(_) => Route::Batch,
+        }
+    }
+}
+
+/// A place in a batch.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    /// Which batch; it is put on record with the first request that gets a place in it.
+    pub batch: Arc<NewBatch>,
+    /// The bytes of the line, without its `custom_id`.
+    pub line_bytes: u64,
+    /// The input tokens that it is guessed to have.
+    pub tokens: u64,
+}
+
 /// An attempt about to be made.
 #[derive(Clone, Debug)]
 pub struct Promise {
@@ -52,8 +84,8 @@ pub struct Promise {
     pub request: PromiseFor,
     /// In which run.
     pub run: RunId,
-    /// By which route.
-    pub route: Route,
+    /// By which way it goes.
+    pub way: Way,
     /// The token limit it is sent with.
     pub max_tokens: Option<u32>,
     /// The exact bytes that are sent, where they are not the request's own.
@@ -75,6 +107,13 @@ pub enum Promised {
         attempt: AttemptId,
         /// The attempt's number, from 1.
         number: u32,
+        /// The batch that it has a place in, if that is its way.
+        batch: Option<BatchId>,
+    },
+    /// It has an attempt under way, or an answer: nothing was promised.
+    Taken {
+        /// The request.
+        request: RequestId,
     },
     /// Another request with the same body has a reply, and this one shares it now.
     Shared {
@@ -132,6 +171,27 @@ pub struct Settlement {
     pub reply: Option<Packed>,
 }
 
+impl Settlement {
+    /// Makes one with no evidence at all.
+    pub fn bare((attempt, request): (AttemptId, RequestId), outcome: Outcome, at: UnixMs) -> Self {
+        Self {
+            attempt,
+            request,
+            outcome,
+            at,
+            answer: None,
+            error: None,
+            status_code: None,
+            provider_request_id: None,
+            served_model: None,
+            finish_reason: None,
+            usage: None,
+            cost: None,
+            reply: None,
+        }
+    }
+}
+
 /// Records a promise, unless a twin makes it needless.
 pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<Promised> {
     let (request, body) = match &promise.request {
@@ -142,6 +202,9 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
         }
     };
     let standing = standing(conn, request)?;
+    if matches!(standing.state, State::InFlight | State::InBatch | State::Answered) {
+        return Ok(Promised::Taken { request });
+    }
     if promise.reuse {
         match twin(conn, request, standing.asked_at_ms, &body.fingerprint)? {
             Some((twin, Some(attempt))) => {
@@ -153,33 +216,85 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
         }
     }
     let state = moved(standing.state, Move::Release)?;
-    let state = moved(state, Move::Promise(promise.route))?;
+    let state = moved(state, Move::Promise(promise.way.route()))?;
     let number = standing.attempts + 1;
+    let batch = match &promise.way {
+        Way::Realtime => None,
+        Way::Batch(seat) => Some(batches::id_of(conn, &seat.batch, (promise.run, promise.at))?),
+    };
     conn.prepare_cached(
-        "INSERT INTO attempt (request_id, number, run_id, route, max_tokens, body, body_dictionary_id, promised_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO attempt (request_id, number, run_id, route, max_tokens, body, body_dictionary_id, promised_at_ms, batch_id)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?
     .execute(params![
         request.0,
         number,
         promise.run.0,
-        promise.route.as_str(),
+        promise.way.route().as_str(),
         promise.max_tokens,
         promise.sent_body.as_ref().map(|body| &body.bytes),
         promise.sent_body.as_ref().and_then(|body| body.dictionary).map(|id| id.0),
-        promise.at.0
+        promise.at.0,
+        batch.map(|batch| batch.0)
     ])?;
     let attempt = AttemptId(conn.last_insert_rowid());
+    if let (Way::Batch(seat), Some(batch)) = (&promise.way, batch) {
+        batches::seated(conn, batch, (seat, attempt))?;
+    }
     conn.prepare_cached(
         "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempt_id = ?3, attempts = ?4, max_tokens = ?5
          WHERE id = ?1",
     )?
     .execute(params![request.0, state.as_str(), attempt.0, number, promise.max_tokens])?;
-    Ok(Promised::Sent { request, attempt, number })
+    Ok(Promised::Sent { request, attempt, number, batch })
 }
 
 /// Settles an attempt, with the request's state, sums and error. Returns the state.
 pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Result<State> {
+    outcome(conn, settled, Settling::First)
+}
+
+/// Settles an attempt anew, for which a later line of the same batch brought text after an earlier one told of a
+/// failure. Whoever shared the failure shares the text. Returns the state.
+pub(super) fn amend(conn: &Connection, settled: &Settlement) -> rusqlite::Result<State> {
+    let failed = standing(conn, settled.request)?.state;
+    // One attempt is billed once, so what the failure was said to cost is not counted beside the text.
+    conn.prepare_cached(
+        "UPDATE attempt SET outcome = NULL, settled_at_ms = NULL, error_class = NULL, input_tokens = NULL,
+                cached_tokens = NULL, output_tokens = NULL, reasoning_tokens = NULL, cost_nanousd = NULL
+         WHERE id = ?1",
+    )?
+    .execute([settled.attempt.0])?;
+    conn.prepare_cached(
+        "UPDATE request SET (input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd) =
+                (SELECT coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
+                        coalesce(sum(reasoning_tokens), 0), sum(cost_nanousd) FROM attempt WHERE request_id = ?1)
+         WHERE id = ?1",
+    )?
+    .execute([settled.request.0])?;
+    let state = outcome(conn, settled, Settling::Anew)?;
+    let class = failed.class().map(FailureClass::as_str);
+    let sharing: Vec<i64> = conn
+        .prepare_cached(
+            "SELECT id FROM request WHERE attempt_id = ?1 AND id <> ?2 AND state = 'failed' AND error_class = ?3",
+        )?
+        .query_map(params![settled.attempt.0, settled.request.0, class], |row| row.get("id"))?
+        .collect::<Result<_, _>>()?;
+    for request in sharing {
+        let state = moved(failed, Move::Amend(settled.outcome))?;
+        let twin = Twin { request: settled.request, state };
+        take_over(conn, RequestId(request), (twin, settled.attempt))?;
+    }
+    Ok(state)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    First,
+    Anew,
+}
+
+fn outcome(conn: &Connection, settled: &Settlement, settling: Settling) -> rusqlite::Result<State> {
     let class = match settled.outcome {
         Outcome::Failed(class) => Some(class),
         Outcome::Answered | Outcome::Truncated | Outcome::InDoubt => None,
@@ -197,7 +312,7 @@ pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Resul
             settled.attempt.0,
             settled.at.0,
             settled.outcome.as_str(),
-            class.map(crate::domain::FailureClass::as_str),
+            class.map(FailureClass::as_str),
             settled.error,
             settled.status_code,
             settled.provider_request_id,
@@ -216,10 +331,17 @@ pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Resul
     if changed != 1 {
         return Err(contradiction("an attempt was settled twice"));
     }
-    let state = moved(standing(conn, settled.request)?.state, Move::Settle(settled.outcome))?;
+    let before = standing(conn, settled.request)?.state;
+    let (event, given_back) = match settling {
+        Settling::First => (Move::Settle(settled.outcome), false),
+        Settling::Anew => {
+            (Move::Amend(settled.outcome), before.class().is_some_and(FailureClass::uses_attempt))
+        }
+    };
+    let state = moved(before, event)?;
     let usage = usage.unwrap_or_default();
     conn.prepare_cached(
-        "UPDATE request SET state = ?2, error_class = ?3, error = ?4, attempts_used = attempts_used + ?5,
+        "UPDATE request SET state = ?2, error_class = ?3, error = ?4, attempts_used = max(attempts_used + ?5, 0),
                 input_tokens = input_tokens + ?6, cached_tokens = cached_tokens + ?7,
                 output_tokens = output_tokens + ?8, reasoning_tokens = reasoning_tokens + ?9,
                 cost_nanousd = CASE WHEN ?10 IS NULL THEN cost_nanousd ELSE coalesce(cost_nanousd, 0) + ?10 END
@@ -228,9 +350,9 @@ pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Resul
     .execute(params![
         settled.request.0,
         state.as_str(),
-        class.map(crate::domain::FailureClass::as_str),
+        class.map(FailureClass::as_str),
         class.and(settled.error.as_ref()),
-        i64::from(class.is_some_and(crate::domain::FailureClass::uses_attempt)),
+        i64::from(class.is_some_and(FailureClass::uses_attempt)) - i64::from(given_back),
         usage.input as i64,
         usage.cached as i64,
         usage.output as i64,
@@ -257,6 +379,15 @@ pub(super) fn share(
     };
     let state = moved(standing(conn, request)?.state, Move::Release)?;
     let state = moved(state, Move::Share(outcome))?;
+    take_over(conn, request, (Twin { state, ..twin }, attempt))?;
+    Ok(state)
+}
+
+fn take_over(
+    conn: &Connection,
+    request: RequestId,
+    (twin, attempt): (Twin, AttemptId),
+) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "UPDATE request SET state = ?2, error_class = ?3, attempt_id = ?4,
                 error = (SELECT twin.error FROM request AS twin WHERE twin.id = ?5),
@@ -266,12 +397,12 @@ pub(super) fn share(
     )?
     .execute(params![
         request.0,
-        state.as_str(),
-        state.class().map(crate::domain::FailureClass::as_str),
+        twin.state.as_str(),
+        twin.state.class().map(FailureClass::as_str),
         attempt.0,
         twin.request.0
     ])?;
-    Ok(state)
+    Ok(())
 }
 
 /// Lets a request share what its twin has come to by now.
@@ -308,7 +439,7 @@ pub(super) fn not_rendered(
     .execute(params![
         request.0,
         state.as_str(),
-        state.class().map(crate::domain::FailureClass::as_str),
+        state.class().map(FailureClass::as_str),
         error
     ])?;
     Ok(request)
@@ -463,6 +594,6 @@ fn moved(state: State, event: Move) -> rusqlite::Result<State> {
     next(state, event).map_err(|illegal| contradiction(&illegal.to_string()))
 }
 
-fn contradiction(what: &str) -> rusqlite::Error {
+pub(super) fn contradiction(what: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidParameterName(what.to_owned())
 }

@@ -2,7 +2,8 @@
 //!
 //! A migration is a numbered file in `migrations/`. All that are missing are applied in one
 //! transaction, with `user_version` and a line in `migration` each. A released migration never
-//! changes: a change of the record is the next number.
+//! changes: a change of the record is the next number. A file that may not be written is shown in our
+//! format without being changed, and without a copy that would grow with it.
 
 use rusqlite::{Connection, params};
 
@@ -12,8 +13,14 @@ use crate::domain::UnixMs;
 pub(super) const APPLICATION_ID: i32 = 0x4F56_524E;
 
 /// Every format there was, oldest first.
-const MIGRATIONS: [(&str, &str); 1] =
-    [("first_format", include_str!("../../migrations/0001_first_format.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("first_format", include_str!("../../migrations/0001_first_format.sql")),
+    ("batches", include_str!("../../migrations/0002_batches.sql")),
+];
+
+/// What shows a file of an older format, oldest first, as one of the newest to a connection that may not write.
+const UNMIGRATED: [&str; MIGRATIONS.len() - 1] =
+    [include_str!("../../migrations/unmigrated/0001.sql")];
 
 /// The format that this program writes.
 pub(super) fn newest() -> i64 {
@@ -23,6 +30,15 @@ pub(super) fn newest() -> i64 {
 /// Returns the format of an open file.
 pub(super) fn format_of(conn: &Connection) -> rusqlite::Result<i64> {
     conn.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+/// Lets this connection see the file in our format, and leaves the file as it is.
+pub(super) fn show(conn: &Connection) -> rusqlite::Result<()> {
+    let format = usize::try_from(format_of(conn)?).unwrap_or(0);
+    match format.checked_sub(1).and_then(|older| UNMIGRATED.get(older)) {
+        Some(sql) => conn.execute_batch(sql),
+        None => Ok(()),
+    }
 }
 
 /// Brings the file to our format. Does nothing where it is there already.

@@ -7,14 +7,19 @@
 //!
 //! Files, each named for the question it answers: `open` (is this a project, may I use it),
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
-//! left), `ledger` (promise and settle), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `report`, `trail`, `answers` (what is there), `codec` (how bodies are kept), `lock` (one run a project).
+//! left), `ledger` (promise and settle), `batches` and `collect`
+//! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
+//! for anew), `report`, `trail`, `answers` (what is there), `codec` (how bodies are kept), `lock` (one run a project), `fuse` (where a test
+//! breaks off).
 
 mod add;
 mod answers;
+mod batches;
 mod codec;
+mod collect;
 mod due;
 mod error;
+mod fuse;
 mod ledger;
 mod lock;
 mod migrate;
@@ -31,16 +36,20 @@ mod writer;
 mod tests;
 
 pub use add::{AddReport, Adding, RemoveReport};
+pub use batches::{BatchChange, BatchCost, BatchRecord, InputLine, NewBatch, SeenBatch};
 pub use codec::{Codec, Packed};
+pub use collect::{LineKind, LineOwner, LineSettled, ResultFile, ResultLine, Stray};
 pub use due::{DueRequest, Existing};
 pub use error::StoreError;
-pub use ledger::{NewBody, Promise, PromiseFor, Promised, Settlement, Twin};
+#[doc(hidden)]
+pub use fuse::{Fuse, LastCommit};
+pub use ledger::{NewBody, Promise, PromiseFor, Promised, Seat, Settlement, Twin, Way};
 pub use lock::{LockState, RunLock};
 pub use open::{Create, Store};
 pub use project::{ProjectFacts, RunFacts, RunRecord};
 pub use prompts::PromptRecord;
 pub use recover::Recovered;
-pub use report::{BatchLine, FailureExample, SourceLine, Spending, StateCounts};
+pub use report::{FailureExample, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
 pub use writer::{Order, Receipt, Writer};

@@ -83,31 +83,33 @@ impl Store {
     ///
     /// The connection may write the WAL's own files (so that the last one out folds them back) but
     /// refuses every statement that would change the record. A file or folder that is read-only
-    /// is read as it stands.
+    /// is read as it stands, an older one in views that make it look like a newer.
     pub fn open_to_read(path: &Path, now: UnixMs) -> Result<Self, StoreError> {
         must_exist(path)?;
         let store = match Self::open(path, now) {
-            Err(StoreError::ReadOnly { .. }) => Self::open_immutable(path)?,
+            Err(StoreError::ReadOnly { .. }) => Self::open_unwritable(path)?,
             other => other?,
         };
         store.conn.pragma_update(None, "query_only", true).map_err(|error| store.named(error))?;
         Ok(store)
     }
 
-    fn open_immutable(path: &Path) -> Result<Self, StoreError> {
+    /// Opens what may not be written. Where no WAL is there, nothing is missed by not asking for one, and SQLite
+    /// makes none: it would be as read-only as the file, and in the way once that may be written again.
+    fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
         let sql = |error| StoreError::from_sqlite(path, error);
-        let attempt = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).and_then(|conn| {
-            conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-            Ok(conn)
-        });
-        let conn = if let Ok(conn) = attempt {
+        let wal = std::fs::metadata(with_suffix(path, "-wal"));
+        let has_wal = wal.is_ok_and(|wal| wal.len() > 0);
+        let beside_wal = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok();
+        let conn = if let Some(conn) = has_wal.then(beside_wal).flatten() {
             conn
         } else {
             let uri = immutable_uri(path);
-            connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
-                .map_err(sql)?
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            connect(Path::new(&uri), flags).map_err(sql)?
         };
         must_be_ours(&conn, path)?;
+        migrate::show(&conn).map_err(sql)?;
         Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
     }
 

@@ -56,6 +56,8 @@ pub struct RunRecord {
     pub process_id: i64,
     /// The machine it ran on.
     pub host: String,
+    /// Whether it was there to cancel batches, and sent nothing.
+    pub is_cancel: bool,
 }
 
 impl Store {
@@ -105,7 +107,8 @@ impl Store {
     pub fn last_run(&self) -> Result<Option<RunRecord>, StoreError> {
         self.conn
             .prepare_cached(
-                "SELECT id, started_at_ms, ended_at_ms, ended, error, process_id, host
+                "SELECT id, started_at_ms, ended_at_ms, ended, error, process_id, host,
+                        json_extract(settings, '$.cancel') IS NOT NULL AS is_cancel
                  FROM run ORDER BY id DESC LIMIT 1",
             )
             .and_then(|mut query| query.query_row([], run_record).optional())
@@ -143,5 +146,6 @@ fn run_record(row: &rusqlite::Row<'_>) -> rusqlite::Result<RunRecord> {
         error: row.get("error")?,
         process_id: row.get("process_id")?,
         host: row.get("host")?,
+        is_cancel: row.get("is_cancel")?,
     })
 }

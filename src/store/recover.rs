@@ -32,24 +32,8 @@ fn settle_open(conn: &rusqlite::Connection, now: UnixMs) -> rusqlite::Result<Rec
         .query_map(params![], |row| Ok((row.get("id")?, row.get("request_id")?)))?
         .collect::<Result<_, _>>()?;
     for (attempt, request) in &open {
-        ledger::settle(
-            conn,
-            &Settlement {
-                attempt: AttemptId(*attempt),
-                request: RequestId(*request),
-                outcome: Outcome::InDoubt,
-                at: now,
-                answer: None,
-                error: None,
-                status_code: None,
-                provider_request_id: None,
-                served_model: None,
-                finish_reason: None,
-                usage: None,
-                cost: None,
-                reply: None,
-            },
-        )?;
+        let of = (AttemptId(*attempt), RequestId(*request));
+        ledger::settle(conn, &Settlement::bare(of, Outcome::InDoubt, now))?;
     }
     Ok(Recovered { newly_in_doubt: open.len() as u64 })
 }

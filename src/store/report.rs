@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::due::state_of;
 use super::{Store, StoreError, migrate};
-use crate::domain::{BatchId, NanoUsd, State, UnixMs, Usage};
+use crate::domain::{NanoUsd, State, UnixMs, Usage};
 
 /// Requests of live rows and live prompts, by state. Those not made yet are pending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,19 +51,6 @@ pub struct Spending {
     pub unpriced: u64,
     /// Live requests that share another one's reply.
     pub shared: u64,
-}
-
-/// A batch, in a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchLine {
-    /// Its id in the project.
-    pub id: BatchId,
-    /// Its id at the provider.
-    pub provider_id: Option<String>,
-    /// Its state.
-    pub status: String,
-    /// Requests in it.
-    pub requests: u64,
 }
 
 /// A file that live rows came from.
@@ -232,25 +219,6 @@ impl Store {
                         shared: row.get("shared")?,
                     })
                 })
-            })
-            .map_err(|error| self.named(error))
-    }
-
-    /// Lists the batches, oldest first.
-    pub fn batches(&self) -> Result<Vec<BatchLine>, StoreError> {
-        self.conn
-            .prepare_cached("SELECT id, provider_id, status, requests FROM batch ORDER BY id")
-            .and_then(|mut query| {
-                query
-                    .query_map([], |row| {
-                        Ok(BatchLine {
-                            id: BatchId(row.get("id")?),
-                            provider_id: row.get("provider_id")?,
-                            status: row.get("status")?,
-                            requests: row.get("requests")?,
-                        })
-                    })?
-                    .collect()
             })
             .map_err(|error| self.named(error))
     }

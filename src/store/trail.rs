@@ -3,13 +3,15 @@
 //! Everything is read as it stands on record; what is damaged or unknown is an error and never
 //! passed over, for this is the evidence.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::batches::InputLine;
 use super::codec::Unpacker;
 use super::due::state_of;
 use super::{Store, StoreError};
 use crate::domain::{
-    AttemptId, Fingerprint, NanoUsd, Outcome, PromptId, RequestId, RowId, State, UnixMs, Usage,
+    AttemptId, BatchId, Fingerprint, NanoUsd, Outcome, PromptId, RequestId, RowId, State, UnixMs,
+    Usage,
 };
 
 /// A live row, with where it came from.
@@ -104,6 +106,8 @@ pub struct TrailAttempt {
     pub answer: Option<String>,
     /// The provider's raw bytes.
     pub reply: Option<Vec<u8>>,
+    /// Which of its batch's result files they stood in (`output` or `error`), and in which line, from 1.
+    pub result_place: Option<(String, u64)>,
 }
 
 impl Store {
@@ -227,6 +231,42 @@ impl Store {
     }
 }
 
+/// Reads the next bodies of a batch's input file.
+pub(super) fn input_lines(
+    conn: &Connection,
+    batch: BatchId,
+    (after, limit): (AttemptId, u32),
+    named: impl Fn(rusqlite::Error) -> StoreError,
+) -> Result<Vec<InputLine>, StoreError> {
+    type Found = (AttemptId, PackedParts, PackedParts);
+    let found: Vec<Found> = conn
+        .prepare_cached(
+            "SELECT attempt.id AS id, attempt.body AS sent, attempt.body_dictionary_id AS sent_dictionary_id,
+                    request.body AS body, request.body_dictionary_id AS body_dictionary_id, body_bytes
+             FROM attempt JOIN request ON request.id = attempt.request_id
+             WHERE attempt.batch_id = ?1 AND attempt.id > ?2 ORDER BY attempt.id LIMIT ?3",
+        )
+        .and_then(|mut query| {
+            query
+                .query_map(params![batch.0, after.0, limit], |row| {
+                    let sent = packed(row, "sent", "sent_dictionary_id", "")?;
+                    let own = packed(row, "body", "body_dictionary_id", "body_bytes")?;
+                    Ok((AttemptId(row.get("id")?), sent, own))
+                })?
+                .collect()
+        })
+        .map_err(named)?;
+    let mut unpacker = Unpacker::new(conn);
+    found
+        .into_iter()
+        .map(|(attempt, sent, own)| {
+            let body =
+                unpack(&mut unpacker, sent.or(own), || format!("the body of attempt {attempt}"))?;
+            Ok(InputLine { attempt, body: body.unwrap_or_default() })
+        })
+        .collect()
+}
+
 /// Returns the position that `#POSITION` names.
 pub(super) fn position(name: &str) -> Option<i64> {
     name.strip_prefix('#').and_then(|digits| digits.parse().ok())
@@ -305,6 +345,8 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<TrailAttempt> {
         None => None,
     };
     let input: Option<u64> = row.get("input_tokens")?;
+    let file: Option<String> = row.get("result_file")?;
+    let result_place = file.zip(row.get::<_, Option<u64>>("result_line")?);
     Ok(TrailAttempt {
         id: AttemptId(row.get("id")?),
         request: RequestId(row.get("request_id")?),
@@ -332,6 +374,7 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<TrailAttempt> {
         cost: row.get::<_, Option<i64>>("cost_nanousd")?.map(NanoUsd),
         answer: row.get("answer")?,
         reply: None,
+        result_place,
     })
 }
 

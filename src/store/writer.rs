@@ -11,19 +11,27 @@
 //! A promise that cannot be committed is refused, so its call is never made. A settlement holds a
 //! reply that was paid for, so it is tried again until the disk takes it or patience ends.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::TransactionBehavior;
 
+use super::batches::{self, BatchChange};
+use super::collect::{self, LineSettled, ResultLine};
+use super::fuse::{Fuse, Spark};
 use super::ledger::{self, Promise, Promised, Settlement};
 use super::open::WAITS;
 use super::{Store, StoreError};
-use crate::domain::{DictionaryId, PromptId, RequestId, RowId, State, UnixMs};
+use crate::domain::{
+    BatchId, BatchStatus, DictionaryId, FailureClass, PromptId, RequestId, RowId, State, UnixMs,
+};
 
 /// Orders that one commit may hold.
 const GROUP: usize = 1024;
+/// Requests without a line that are settled in one order.
+const MISSING: u32 = 500;
 /// How often a group with settlements is tried before its replies are given up.
 const TRIES: u32 = 60;
 /// The wait between such tries.
@@ -43,6 +51,43 @@ pub enum Order {
         request: RequestId,
         /// Whose reply it shares.
         twin: RequestId,
+    },
+    /// A batch takes its next step, or was looked at.
+    ChangeBatch(u64, Box<BatchChange>),
+    /// Lines of a batch's results.
+    Lines {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The batch.
+        batch: BatchId,
+        /// The lines; shared, because whoever ordered reads them again with the receipt.
+        lines: Arc<Vec<ResultLine>>,
+        /// Now.
+        at: UnixMs,
+    },
+    /// The next requests of a batch that got no line.
+    Missing {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The batch.
+        batch: BatchId,
+        /// What they failed with.
+        class: FailureClass,
+        /// The same in words.
+        error: String,
+        /// Now.
+        at: UnixMs,
+    },
+    /// How many tokens a provider lets wait for a model.
+    QueueLimit {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The server and the model.
+        of: (String, String),
+        /// The tokens.
+        tokens: u64,
+        /// Now.
+        at: UnixMs,
     },
     /// A row's request could not be made.
     NotRendered {
@@ -82,6 +127,10 @@ impl Order {
         match self {
             Self::Promise(ticket, _)
             | Self::Settle(ticket, _)
+            | Self::ChangeBatch(ticket, _)
+            | Self::Lines { ticket, .. }
+            | Self::Missing { ticket, .. }
+            | Self::QueueLimit { ticket, .. }
             | Self::Share { ticket, .. }
             | Self::NotRendered { ticket, .. }
             | Self::AskInWords { ticket, .. }
@@ -92,8 +141,10 @@ impl Order {
     /// Says whether it holds something that was paid for, or follows from it.
     fn must_land(&self) -> bool {
         match self {
-            Self::Settle(..) => true,
+            Self::Settle(..) | Self::ChangeBatch(..) | Self::Lines { .. } => true,
             Self::Promise(..)
+            | Self::Missing { .. }
+            | Self::QueueLimit { .. }
             | Self::Share { .. }
             | Self::NotRendered { .. }
             | Self::AskInWords { .. }
@@ -109,6 +160,12 @@ pub enum Receipt {
     Promised(u64, Promised),
     /// Of a settlement or a sharing: the request's state.
     Settled(u64, State),
+    /// Of a batch's step: its status now.
+    BatchChanged(u64, BatchStatus),
+    /// Of lines, or of requests that got none: what became of them.
+    Lines(u64, Vec<LineSettled>),
+    /// Of a provider's limit.
+    QueueLimit(u64),
     /// Of a row whose request could not be made.
     NotRendered(u64, RequestId),
     /// Of a prompt that is asked in words from now on.
@@ -133,10 +190,20 @@ impl Writer {
         store: Store,
         receipts: impl Fn(Vec<Receipt>) + Send + 'static,
     ) -> std::io::Result<Self> {
+        Self::start_with(store, receipts, None)
+    }
+
+    /// The same, for a test that may want it to break off.
+    #[doc(hidden)]
+    pub fn start_with(
+        store: Store,
+        receipts: impl Fn(Vec<Receipt>) + Send + 'static,
+        fuse: Option<Fuse>,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
         let thread = std::thread::Builder::new()
             .name("overnight-writer".to_owned())
-            .spawn(move || write_all(store, &receiver, &receipts))?;
+            .spawn(move || write_all(store, &receiver, (&receipts, fuse)))?;
         Ok(Self { orders: Some(sender), thread: Some(thread) })
     }
 
@@ -158,17 +225,29 @@ impl Writer {
 fn write_all(
     mut store: Store,
     orders: &Receiver<Order>,
-    receipts: &impl Fn(Vec<Receipt>),
+    (receipts, mut fuse): (&impl Fn(Vec<Receipt>), Option<Fuse>),
 ) -> Store {
+    let most = fuse.as_ref().map_or(GROUP, |fuse| fuse.group);
     while let Ok(first) = orders.recv() {
         let mut group = vec![first];
-        while group.len() < GROUP {
+        while group.len() < most {
             match orders.try_recv() {
                 Ok(order) => group.push(order),
                 Err(_) => break,
             }
         }
-        write_group(&mut store, group, receipts);
+        let spark = fuse.as_mut().map_or(Spark::Far, Fuse::burn);
+        match spark {
+            Spark::Far => write_group(&mut store, group, receipts),
+            Spark::AtLast => write_group(&mut store, group, &|_| ()),
+            Spark::Burnt => {}
+        }
+        if spark != Spark::Far {
+            if let Some(fuse) = fuse {
+                (fuse.burnt)();
+            }
+            break;
+        }
     }
     store
 }
@@ -240,6 +319,20 @@ fn apply(conn: &rusqlite::Connection, order: &Order) -> rusqlite::Result<Receipt
             Receipt::Promised(*ticket, ledger::promise(conn, promise)?)
         }
         Order::Settle(ticket, settled) => Receipt::Settled(*ticket, ledger::settle(conn, settled)?),
+        Order::ChangeBatch(ticket, change) => {
+            Receipt::BatchChanged(*ticket, batches::change(conn, change)?)
+        }
+        Order::Lines { ticket, batch, lines, at } => {
+            Receipt::Lines(*ticket, collect::lines(conn, *batch, (lines, *at))?)
+        }
+        Order::Missing { ticket, batch, class, error, at } => {
+            let with = ((*class, error.as_str()), MISSING, *at);
+            Receipt::Lines(*ticket, collect::missing(conn, *batch, with)?)
+        }
+        Order::QueueLimit { ticket, of: (server, model), tokens, at } => {
+            batches::remember_queue(conn, (server, model), (*tokens, *at))?;
+            Receipt::QueueLimit(*ticket)
+        }
         Order::Share { ticket, request, twin } => {
             Receipt::Settled(*ticket, ledger::share_now(conn, *request, *twin)?)
         }

@@ -44,8 +44,16 @@ pub(crate) fn settled() -> insta::Settings {
         (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
         (r"process \d+ on", "process PID on"),
         (r"(took|after) \d+ (ms|s)\b", "$1 TIME"),
+        (r"\b(\d+ h )?(\d+ min )?\d+ (ms|s|min) old", "TIME old"),
+        (r"expires in \d+ h \d+ min", "expires in TIME"),
+        (r"(\b|_)[a-km-z2-9]{20}-(\d+)\b", "${1}TOKEN-$2"),
         (r#""took_ms":( ?)\d+"#, r#""took_ms":${1}0"#),
         (r#""process_id": \d+"#, r#""process_id": 0"#),
+        (r"batch_[0-9a-f]{32}", "batch_00000000000000000000000000000000"),
+        (r"custom id( +)[a-z2-9]{20}-", "custom id${1}aaaaaaaaaaaaaaaaaaaa-"),
+        (r"file-[0-9A-Za-z]{22}", "file-0000000000000000000000"),
+        // Results come in an order of their own.
+        (r"line \d+ of the (output|error) file", "line N of the $1 file"),
         // The simulator numbers replies as they come, and they come in any order.
         (r"req_[0-9a-f]{32}", "req_00000000000000000000000000000000"),
     ] {

@@ -12,12 +12,12 @@ use super::super::settings::Settings;
 use super::*;
 use crate::domain::{
     Endpoint, FailureClass, Fingerprint, Identity, MessageTemplate, ModelName, NanoUsd, NewRow,
-    Outcome, PromptSpec, Role, Route, RowId, RunId, SourceFacts, State, Structured,
-    TokenLimitField, UnixMs, Usage,
+    Outcome, PromptSpec, Role, RowId, RunId, SourceFacts, State, Structured, TokenLimitField,
+    UnixMs, Usage,
 };
 use crate::store::{
     Codec, Create, NewBody, Order, Promise, PromiseFor, Promised, Receipt, RunFacts, Settlement,
-    Writer,
+    Way, Writer,
 };
 
 #[derive(Parser)]
@@ -109,7 +109,7 @@ impl Project {
                 },
             },
             run: self.run,
-            route: Route::Realtime,
+            way: Way::Realtime,
             max_tokens: None,
             sent_body: None,
             at: UnixMs(1000),

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{PromptTrail, Trail};
+use super::{InBatch, PromptTrail, Trail};
+use crate::cli::batches::ended;
 use crate::cli::page::hex;
 use crate::cli::text::moment;
 use crate::domain::{Fingerprint, Outcome, Usage};
@@ -78,6 +79,29 @@ struct Attempt<'t> {
     body: Body<'t>,
     #[serde(flatten)]
     reply: Reply<'t>,
+    batch: Option<Batch<'t>>,
+}
+
+#[derive(Serialize)]
+struct Batch<'t> {
+    id: i64,
+    provider_id: Option<&'t str>,
+    status: &'static str,
+    /// How it ended at the provider.
+    ended: Option<&'static str>,
+    error: Option<&'t str>,
+    planned_at: String,
+    expires_at: Option<String>,
+    collected_at: Option<String>,
+    custom_id: &'t str,
+    input_file_id: Option<&'t str>,
+    /// Of the input file, from 1.
+    input_line: u64,
+    /// `output` or `error`.
+    result_file: Option<&'t str>,
+    result_file_id: Option<&'t str>,
+    /// Of that file, from 1.
+    result_line: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -134,11 +158,7 @@ fn prompt(one: &PromptTrail) -> Prompt<'_> {
         error: request.and_then(|request| request.error.as_deref()),
         answer: one.answer(),
         request: request.map(self::request),
-        attempts: one
-            .attempts()
-            .iter()
-            .map(|made| attempt(made, one.shared_from.as_ref().filter(|_| one.is_shared(made))))
-            .collect(),
+        attempts: one.attempts().iter().map(|made| attempt(made, one)).collect(),
     }
 }
 
@@ -150,7 +170,8 @@ fn request(request: &TrailRequest) -> Request<'_> {
     }
 }
 
-fn attempt<'t>(attempt: &'t TrailAttempt, shared_from: Option<&'t RequestPlace>) -> Attempt<'t> {
+fn attempt<'t>(attempt: &'t TrailAttempt, one: &'t PromptTrail) -> Attempt<'t> {
+    let shared_from = one.shared_from.as_ref().filter(|_| one.is_shared(attempt));
     let outcome = attempt.settled.map(|(_, outcome)| outcome);
     let settled_at = attempt.settled.map(|(at, _)| at);
     Attempt {
@@ -176,6 +197,32 @@ fn attempt<'t>(attempt: &'t TrailAttempt, shared_from: Option<&'t RequestPlace>)
         fingerprint: attempt.sent_body.as_ref().map(|body| Fingerprint::of(body).to_string()),
         body: body(attempt.sent_body.as_deref()),
         reply: reply(attempt.reply.as_deref()),
+        batch: one.batches.get(&attempt.id).map(|place| batch(place, attempt)),
+    }
+}
+
+fn batch<'t>(place: &'t InBatch, attempt: &'t TrailAttempt) -> Batch<'t> {
+    let batch = &place.batch;
+    let result = attempt.result_place.as_ref();
+    let result_file_id = result.and_then(|(file, _)| match file.as_str() {
+        "error" => batch.error_file_id.as_deref(),
+        _ => batch.output_file_id.as_deref(),
+    });
+    Batch {
+        id: batch.id.0,
+        provider_id: batch.provider_id.as_deref(),
+        status: batch.status.as_str(),
+        ended: batch.ended.map(ended),
+        error: batch.error.as_deref(),
+        planned_at: moment(batch.planned_at),
+        expires_at: batch.expires_at.map(moment),
+        collected_at: batch.collected_at.map(moment),
+        custom_id: &place.custom_id,
+        input_file_id: batch.input_file_id.as_deref(),
+        input_line: place.input_line,
+        result_file: result.map(|(file, _)| file.as_str()),
+        result_file_id,
+        result_line: result.map(|(_, line)| *line),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use super::{PromptTrail, Trail};
+use super::{InBatch, PromptTrail, Trail};
+use crate::cli::batches::{is_open, standing, times};
 use crate::cli::page::{Page, hex, short};
 use crate::cli::text::{duration, moment, thousands};
-use crate::domain::{Fingerprint, Outcome, State};
+use crate::domain::{Fingerprint, Outcome, State, UnixMs};
 use crate::machine::plan::Liveness;
 use crate::store::{TrailAttempt, TrailRow};
 
@@ -18,7 +19,7 @@ pub(super) fn page(trail: &Trail) -> String {
     row(&mut page, &trail.row);
     for one in &trail.prompts {
         page.gap();
-        prompt(&mut page, one, trail.liveness);
+        prompt(&mut page, one, trail);
     }
     page.into_text()
 }
@@ -55,7 +56,7 @@ fn cells(row: &TrailRow) -> Vec<(String, String)> {
     cells.into_iter().map(|(column, cell)| (column, plain(cell))).collect()
 }
 
-fn prompt(page: &mut Page, one: &PromptTrail, liveness: Liveness) {
+fn prompt(page: &mut Page, one: &PromptTrail, trail: &Trail) {
     let spec = &one.prompt.spec;
     page.indent(0);
     let retired = if one.prompt.is_live { "" } else { ", replaced by a later one" };
@@ -79,7 +80,7 @@ fn prompt(page: &mut Page, one: &PromptTrail, liveness: Liveness) {
     }
     for attempt in one.attempts() {
         page.indent(2);
-        self::attempt(page, one, attempt, liveness);
+        self::attempt(page, one, attempt, trail);
     }
     if let Some(answer) = one.answer() {
         page.indent(2);
@@ -105,8 +106,8 @@ fn state(one: &PromptTrail) -> String {
     }
 }
 
-fn attempt(page: &mut Page, one: &PromptTrail, attempt: &TrailAttempt, liveness: Liveness) {
-    page.line(&format!("attempt {}: {}", attempt.number, outcome(attempt, liveness)));
+fn attempt(page: &mut Page, one: &PromptTrail, attempt: &TrailAttempt, trail: &Trail) {
+    page.line(&format!("attempt {}: {}", attempt.number, outcome(attempt, trail.liveness)));
     page.indent(4);
     if let Some(from) = one.shared_from.as_ref().filter(|_| one.is_shared(attempt)) {
         page.field(
@@ -121,6 +122,9 @@ fn attempt(page: &mut Page, one: &PromptTrail, attempt: &TrailAttempt, liveness:
         );
     }
     page.field("sent", &sent(attempt));
+    if let Some(place) = one.batches.get(&attempt.id) {
+        batch(page, place, attempt, trail.now);
+    }
     if let Some(body) = &attempt.sent_body {
         let own = Fingerprint::of(body);
         page.field("body", &format!("its own, with another token limit: {own}"));
@@ -146,6 +150,39 @@ fn attempt(page: &mut Page, one: &PromptTrail, attempt: &TrailAttempt, liveness:
         page.field("tokens", &tokens);
         let cost = attempt.cost.map_or("of unknown price".to_owned(), |cost| cost.to_string());
         page.field("cost", &cost);
+    }
+}
+
+/// Says which batch an attempt is in, and where its request and its result stand in the batch's files.
+fn batch(page: &mut Page, place: &InBatch, attempt: &TrailAttempt, now: UnixMs) {
+    let batch = &place.batch;
+    let unmade = if is_open(batch) { "not made yet" } else { "never made" };
+    let id = batch.provider_id.as_deref().map_or_else(|| unmade.to_owned(), short);
+    let error = match &batch.error {
+        Some(error) => format!(": {}", short(error)),
+        None => String::new(),
+    };
+    let stands = format!("{} ({id}), {}, {}", batch.id, standing(batch), times(batch, now));
+    page.field("batch", &format!("{stands}{error}"));
+    page.field("custom id", &place.custom_id);
+    let named = |id: &Option<String>| match id {
+        Some(id) => format!(" ({})", short(id)),
+        None => String::new(),
+    };
+    page.field(
+        "asked in",
+        &format!(
+            "line {} of the input file{}",
+            thousands(place.input_line),
+            named(&batch.input_file_id)
+        ),
+    );
+    if let Some((file, line)) = &attempt.result_place {
+        let id = if file == "error" { &batch.error_file_id } else { &batch.output_file_id };
+        page.field(
+            "came in",
+            &format!("line {} of the {file} file{}", thousands(*line), named(id)),
+        );
     }
 }
 

@@ -1,13 +1,17 @@
+use std::time::Duration;
+
 use super::*;
-use crate::cli::fixture::{Call, Fixture};
-use crate::domain::{FailureClass, Fingerprint, Outcome};
-use crate::store::{Codec, Settlement};
+use crate::cli::fixture::{Call, Fixture, START};
+use crate::domain::{BatchEnd, FailureClass, Fingerprint, Outcome, RemoteStatus};
+use crate::machine::batch::BatchMove;
+use crate::store::{Codec, LineKind, Settlement};
 
 fn trail(fixture: &mut Fixture, name: &str) -> Trail {
     let store = fixture.store();
     let row = store.find_row(name).unwrap().unwrap();
     let prompts = store.live_prompts().unwrap();
-    read(store, row, prompts, Liveness::Idle).unwrap()
+    let now = START.plus(Duration::from_mins(90));
+    read(store, row, prompts, (Liveness::Idle, now)).unwrap()
 }
 
 fn args(row: &str) -> Args {
@@ -161,7 +165,7 @@ fn an_answer_that_was_asked_for_anew_is_only_an_older_attempts() {
     let sent = fixture.send(&Call::new("r1", "label"));
     fixture.answer(sent, "positive");
     let rows = crate::store::RetryFilter { rows: vec!["r1".to_owned()], ..Default::default() };
-    fixture.store().retry(&rows, None, crate::cli::fixture::START).unwrap();
+    fixture.store().retry(&rows, None, START).unwrap();
     let shown = trail(&mut fixture, "r1");
     let json = serde_json::to_value(json::json(&shown)).unwrap();
     assert_eq!(json["prompts"][0]["answer"], serde_json::Value::Null);
@@ -224,7 +228,7 @@ hint: a row is named by its key or its position: 12 rows, from '#1' to '#12'
 #[test]
 fn a_removed_row_says_when_it_left() {
     let mut fixture = Fixture::with_rows(3);
-    fixture.store().remove(&["r2".to_owned()], crate::cli::fixture::START).unwrap();
+    fixture.store().remove(&["r2".to_owned()], START).unwrap();
     let (_, words) = failure(&fixture, args("r2"));
     assert!(
         words.contains(
@@ -247,4 +251,110 @@ fn bytes_are_printed_of_one_prompt_only() {
     let (exit, words) = failure(&fixture, one);
     assert_eq!(exit, Exit::Error);
     assert!(words.starts_with("error: there is no reply on record of row #1"), "{words}");
+}
+
+#[test]
+fn an_attempt_in_a_batch_says_which_how_old_and_until_when() {
+    let mut fixture = Fixture::with_rows(2);
+    let (batch, _) = fixture.batch("token", &["r1", "r2"]);
+    let shown = trail(&mut fixture, "r2");
+    let page = page::page(&shown);
+    assert!(page.contains("batch        1 (not made yet), planned, 1 h 29 min old\n"), "{page}");
+    fixture.submit(batch);
+    fixture.look(batch, BatchMove::Seen(RemoteStatus::InProgress), None);
+    let shown = trail(&mut fixture, "r2");
+    let page = page::page(&shown);
+    assert!(page.contains("state        in a batch\n"), "{page}");
+    assert!(
+        page.ends_with(
+            "\
+  attempt 1: waits for its batch
+    sent         2026-01-01T00:00:05.000Z, in batch 1, max_tokens 100
+    batch        1 (batch_1), in progress, 1 h 29 min old, expires in 22 h 30 min
+    custom id    token-2
+    asked in     line 2 of the input file (file-1)
+"
+        ),
+        "{page}"
+    );
+    let reply = Args { reply: true, ..args("r2") };
+    let (exit, words) = failure(&fixture, reply);
+    assert_eq!(exit, Exit::Error);
+    assert!(words.contains("for prompt \"label\": it is still in a batch\n"), "{words}");
+}
+
+#[test]
+fn a_result_says_where_it_stood_and_its_line_is_the_reply() {
+    let mut fixture = Fixture::with_rows(2);
+    let (batch, sent) = fixture.batch("token", &["r1", "r2"]);
+    fixture.submit(batch);
+    let completed = BatchMove::Seen(RemoteStatus::Ended(BatchEnd::Completed));
+    fixture.look(batch, completed, Some((2, 0)));
+    let line = br#"{"custom_id":"token-2","response":{"status_code":200}}"#;
+    let answer = |fixture: &mut Fixture, sent| {
+        let settlement = Settlement {
+            answer: Some("positive".to_owned()),
+            reply: Some(Codec::plain().pack(line).unwrap()),
+            ..fixture.settlement(sent, Outcome::Answered)
+        };
+        LineKind::Settles(Box::new(settlement))
+    };
+    // In another order than they were asked in.
+    let lines = vec![answer(&mut fixture, sent[1]), answer(&mut fixture, sent[0])];
+    fixture.collect(batch, lines);
+    let shown = trail(&mut fixture, "r2");
+    let page = page::page(&shown);
+    assert!(
+        page.contains(
+            "    batch        1 (batch_1), completed, took 11 s
+    custom id    token-2
+    asked in     line 2 of the input file (file-1)
+    came in      line 1 of the output file (file-1-out)
+"
+        ),
+        "{page}"
+    );
+    assert_eq!(shown.prompts[0].last_reply(), Some(line.as_slice()));
+    let json = serde_json::to_value(json::json(&shown)).unwrap();
+    let attempt = &json["prompts"][0]["attempts"][0];
+    assert_eq!(attempt["batch_id"], 1);
+    assert_eq!(
+        attempt["batch"],
+        serde_json::json!({
+            "id": 1, "provider_id": "batch_1", "status": "collected", "ended": "completed", "error": null,
+            "planned_at": "2026-01-01T00:00:04.000Z", "expires_at": "2026-01-02T00:00:00.000Z",
+            "collected_at": "2026-01-01T00:00:15.000Z", "custom_id": "token-2",
+            "input_file_id": "file-1", "input_line": 2,
+            "result_file": "output", "result_file_id": "file-1-out", "result_line": 1,
+        })
+    );
+}
+
+#[test]
+fn a_request_whose_batch_failed_says_why() {
+    let mut fixture = Fixture::with_rows(1);
+    let (batch, _) = fixture.batch("token", &["r1"]);
+    fixture.move_batch(batch, BatchMove::Upload, |_| ());
+    fixture.move_batch(batch, BatchMove::Refused, |change| {
+        change.error = Some("the file is no good".to_owned());
+    });
+    fixture.collect(batch, Vec::new());
+    let shown = trail(&mut fixture, "r1");
+    let page = page::page(&shown);
+    assert!(
+        page.contains("batch        1 (never made), failed, took 5 s: the file is no good\n"),
+        "{page}"
+    );
+    let json = serde_json::to_value(json::json(&shown)).unwrap();
+    let attempt = &json["prompts"][0]["attempts"][0];
+    assert_eq!(attempt["batch"]["error"], "the file is no good");
+    assert_eq!(attempt["batch"]["result_line"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_realtime_attempt_is_in_no_batch() {
+    let mut fixture = Fixture::with_rows(1);
+    fixture.send(&Call::new("r1", "label"));
+    let json = serde_json::to_value(json::json(&trail(&mut fixture, "r1"))).unwrap();
+    assert_eq!(json["prompts"][0]["attempts"][0]["batch"], serde_json::Value::Null);
 }

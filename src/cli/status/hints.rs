@@ -3,6 +3,7 @@
 use super::Status;
 use crate::cli::text::count;
 use crate::domain::FailureClass;
+use crate::machine::batch::{Step, step};
 use crate::store::FailureExample;
 
 /// Returns the next commands to type, the most pressing first. While a run is on there are none.
@@ -14,7 +15,8 @@ pub(super) fn hints(status: &Status, program: &str) -> Vec<String> {
     if !missing.is_empty() {
         return missing;
     }
-    let mut hints = due(status, program);
+    let mut hints = batches(status, program);
+    hints.extend(due(status, program));
     hints.extend(stuck(status, program));
     if hints.is_empty() && status.left.under_way == 0 {
         hints.push(format!("`{program} export answers.csv` writes the table with its answers"));
@@ -29,6 +31,54 @@ fn missing(status: &Status, program: &str) -> Vec<String> {
     }
     if status.counts.rows == 0 {
         hints.push(format!("`{program} add FILE` adds rows"));
+    }
+    hints
+}
+
+/// Says what goes on, or lies ready, without a run that would collect it.
+fn batches(status: &Status, program: &str) -> Vec<String> {
+    let (mut there, mut ended, mut unsent) = ((0, 0), (0, 0), (0, 0));
+    for batch in status.open_batches() {
+        let (batches, requests) = match step(batch.status) {
+            Step::FindBatch | Step::Look => &mut there,
+            Step::Collect | Step::Rest => &mut ended,
+            Step::Upload | Step::FindFile | Step::Create => &mut unsent,
+        };
+        *batches += 1;
+        *requests += batch.requests;
+    }
+    let with = |(batches, requests): (u64, u64)| {
+        format!("{} with {}", count(batches, "batch"), count(requests, "request"))
+    };
+    let mut hints = Vec::new();
+    if there.0 > 0 {
+        let (goes, their) = if there.0 == 1 { ("goes", "its") } else { ("go", "their") };
+        hints.push(format!(
+            "{} {goes} on at the provider: `{program} run` waits for {their} end and collects what came of {}",
+            with(there),
+            it(there.0)
+        ));
+        hints.push(format!(
+            "`{program} run --no-wait` collects only what is ready, `{program} cancel --all` ends {} early",
+            it(there.0)
+        ));
+    }
+    if ended.0 > 0 {
+        let has = if ended.0 == 1 { "has" } else { "have" };
+        hints.push(format!(
+            "{} {has} ended: `{program} run` collects {}",
+            with(ended),
+            it(ended.0)
+        ));
+    }
+    if unsent.0 > 0 {
+        let is = if unsent.0 == 1 { "is" } else { "are" };
+        hints.push(format!(
+            "{} {is} not at the provider yet: `{program} run` goes on with {}, `{program} cancel --all` drops {}",
+            with(unsent),
+            it(unsent.0),
+            it(unsent.0)
+        ));
     }
     hints
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Status;
+use crate::cli::batches::ended;
 use crate::cli::text::moment;
-use crate::domain::Usage;
+use crate::domain::{BatchCounts, Usage};
+use crate::store::{BatchCost, BatchRecord};
 
 #[derive(Serialize)]
 pub(super) struct Json<'a> {
@@ -48,6 +50,24 @@ struct Batch<'a> {
     provider_id: Option<&'a str>,
     status: &'a str,
     requests: u64,
+    /// How it ended at the provider.
+    ended: Option<&'static str>,
+    planned_at: String,
+    expires_at: Option<String>,
+    seen_at: Option<String>,
+    collected_at: Option<String>,
+    /// The provider's own, at the last look.
+    counts: Option<BatchCounts>,
+    answered: u64,
+    /// `null` where a reply has tokens but no known price.
+    cost_usd: Option<f64>,
+    input_file_id: Option<&'a str>,
+    output_file_id: Option<&'a str>,
+    error_file_id: Option<&'a str>,
+    server: &'a str,
+    model: &'a str,
+    error: Option<&'a str>,
+    stray_lines: u64,
 }
 
 #[derive(Serialize)]
@@ -116,13 +136,31 @@ fn requests(status: &Status) -> Requests {
 }
 
 fn batches(status: &Status) -> Vec<Batch<'_>> {
-    let batches = status.batches.iter().map(|batch| Batch {
+    status.batches.iter().map(|record| batch(record, status.cost_of(record))).collect()
+}
+
+fn batch(batch: &BatchRecord, cost: BatchCost) -> Batch<'_> {
+    Batch {
         id: batch.id.0,
         provider_id: batch.provider_id.as_deref(),
-        status: &batch.status,
+        status: batch.status.as_str(),
         requests: batch.requests,
-    });
-    batches.collect()
+        ended: batch.ended.map(ended),
+        planned_at: moment(batch.planned_at),
+        expires_at: batch.expires_at.map(moment),
+        seen_at: batch.seen_at.map(moment),
+        collected_at: batch.collected_at.map(moment),
+        counts: batch.counts,
+        answered: cost.answered,
+        cost_usd: (cost.unpriced == 0).then(|| cost.cost.usd()),
+        input_file_id: batch.input_file_id.as_deref(),
+        output_file_id: batch.output_file_id.as_deref(),
+        error_file_id: batch.error_file_id.as_deref(),
+        server: &batch.new.server,
+        model: &batch.new.model,
+        error: batch.error.as_deref(),
+        stray_lines: cost.strays,
+    }
 }
 
 fn sources(status: &Status) -> Vec<Source<'_>> {

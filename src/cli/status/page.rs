@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::Status;
+use crate::cli::batches::{is_open, standing, times};
 use crate::cli::page::{Page, aligned, short};
 use crate::cli::text::{count, duration, moment, thousands};
-use crate::domain::State;
-use crate::store::{RunRecord, StateCounts};
+use crate::domain::{BatchStatus, NanoUsd, State};
+use crate::store::{BatchCost, BatchRecord, RunRecord, StateCounts};
 
-/// Batches that are listed; the older ones are only counted.
+/// Batches that are listed, as far as that leaves room for [`DONE`]; the others are only counted.
 const BATCHES: usize = 8;
+/// Batches that are done with and listed however many are open.
+const DONE: usize = 3;
+/// Open batches that are listed.
+const OPEN: usize = 12;
 /// As wide as the longest label.
 const LABELS: usize = 9;
 
@@ -125,27 +130,85 @@ fn failures(status: &Status) -> Vec<String> {
     aligned(&lines)
 }
 
+/// Lists the newest batches that are done with, then those that are open, of which the oldest are the next to end.
 fn batches(status: &Status) -> Vec<String> {
-    let older = status.batches.len().saturating_sub(BATCHES);
-    let lines: Vec<[String; 4]> = status
-        .batches
-        .iter()
-        .skip(older)
-        .map(|batch| {
-            let provider_id = batch.provider_id.as_deref().unwrap_or("not made yet");
-            [
-                batch.id.to_string(),
-                batch.status.clone(),
-                count(batch.requests, "request"),
-                short(provider_id),
-            ]
-        })
-        .collect();
-    let mut lines = aligned(&lines);
-    if older > 0 {
-        lines.insert(0, format!("{} before these", count(older as u64, "batch")));
+    let open: Vec<&BatchRecord> = status.open_batches().collect();
+    let done: Vec<&BatchRecord> = status.batches.iter().filter(|batch| !is_open(batch)).collect();
+    let (open, later) = open.split_at(open.len().min(OPEN));
+    let older = done.len().saturating_sub(BATCHES.saturating_sub(open.len()).max(DONE));
+    let (older, done) = done.split_at(older);
+    let rows: Vec<[String; 5]> =
+        done.iter().chain(open).map(|batch| batch_row(status, batch)).collect();
+    let mut lines = aligned(&rows);
+    if !older.is_empty() {
+        lines.insert(0, older_batches(status, older));
+    }
+    if !later.is_empty() {
+        lines.push(format!(
+            "{} more open, with {}",
+            count(later.len() as u64, "batch"),
+            count(later.iter().map(|batch| batch.requests).sum(), "request")
+        ));
     }
     lines
+}
+
+fn batch_row(status: &Status, batch: &BatchRecord) -> [String; 5] {
+    let cost = status.cost_of(batch);
+    let mut facts = Vec::new();
+    let is_worked_on = matches!(
+        batch.status,
+        BatchStatus::InProgress | BatchStatus::Finalizing | BatchStatus::Cancelling
+    );
+    match batch.counts.filter(|_| is_worked_on) {
+        Some(counts) => facts.push(format!(
+            "the provider counts {} done, {} failed",
+            thousands(counts.completed),
+            thousands(counts.failed)
+        )),
+        None if cost.answered > 0 || !is_open(batch) => {
+            facts.push(format!("{} answered", thousands(cost.answered)));
+        }
+        None => {}
+    }
+    if cost.cost.0 > 0 || cost.unpriced > 0 {
+        facts.push(match cost.cost {
+            NanoUsd(0) => "of unknown price".to_owned(),
+            known => money(known, cost.unpriced),
+        });
+    }
+    facts.push(times(batch, status.now));
+    if cost.strays > 0 {
+        facts.push(count(cost.strays, "stray line"));
+    }
+    let mut facts = facts.join(", ");
+    if let Some(error) = &batch.error {
+        facts.push_str(&format!(": {}", short(error)));
+    }
+    let unmade = if is_open(batch) { "not made yet" } else { "never made" };
+    [
+        batch.id.to_string(),
+        standing(batch),
+        count(batch.requests, "request"),
+        short(batch.provider_id.as_deref().unwrap_or(unmade)),
+        facts,
+    ]
+}
+
+fn older_batches(status: &Status, older: &[&BatchRecord]) -> String {
+    let mut sum = BatchCost::default();
+    for cost in older.iter().map(|batch| status.cost_of(batch)) {
+        sum.cost += cost.cost;
+        sum.answered += cost.answered;
+        sum.unpriced += cost.unpriced;
+    }
+    format!(
+        "{} before these: {} of {} answered, {}",
+        count(older.len() as u64, "batch"),
+        thousands(sum.answered),
+        count(older.iter().map(|batch| batch.requests).sum(), "request"),
+        money(sum.cost, sum.unpriced)
+    )
 }
 
 fn attempts(status: &Status) -> String {
@@ -169,10 +232,14 @@ fn tokens(status: &Status) -> String {
 }
 
 fn cost(status: &Status) -> String {
-    let known = status.spending.cost.to_string();
-    match status.spending.unpriced {
-        0 => known,
-        unpriced if status.spending.cost.0 == 0 => {
+    money(status.spending.cost, status.spending.unpriced)
+}
+
+/// Returns a sum to which so many replies of unknown price come.
+fn money(known: NanoUsd, unpriced: u64) -> String {
+    match unpriced {
+        0 => known.to_string(),
+        unpriced if known.0 == 0 => {
             format!("unknown: {} of unknown price", count(unpriced, "reply"))
         }
         unpriced => format!("{known}, and {} of unknown price", count(unpriced, "reply")),
@@ -199,6 +266,8 @@ fn last_run(status: &Status) -> String {
 
 fn how_it_ended(run: &RunRecord, how: &str) -> String {
     let words = match how {
+        "done" | "some_failed" if run.is_cancel => "batches were cancelled and collected",
+        "waiting" if run.is_cancel => "batches were cancelled, and left before they had ended",
         "done" => "every due request was answered",
         "some_failed" => "finished, with some failed, truncated or held",
         "waiting" => "left while batches are under way",

@@ -1,11 +1,13 @@
 use super::*;
-use crate::cli::fixture::{Call, Fixture};
-use crate::domain::{FailureClass, Outcome};
-use crate::store::{RunLock, Settlement};
+use crate::cli::fixture::{Call, Fixture, START};
+use crate::domain::{BatchEnd, FailureClass, Outcome, RemoteStatus};
+use crate::machine::batch::BatchMove;
+use crate::store::{Codec, LineKind, RunLock, Settlement, Stray};
 
 fn status(fixture: &mut Fixture) -> Status {
     let context = fixture.context();
-    let mut status = read(fixture.store(), &context).unwrap();
+    let now = START.plus(Duration::from_mins(90));
+    let mut status = read(fixture.store(), now, &context).unwrap();
     status.project = "overnight.db".to_owned();
     status
 }
@@ -233,4 +235,172 @@ fn watching_ends_with_the_run_or_when_none_comes() {
 fn a_page_is_drawn_over_the_last_one() {
     assert_eq!(over(0, "a\n"), "\u{1b}[?7la\n\u{1b}[?7h");
     assert_eq!(over(2, "a\n"), "\u{1b}[2A\u{1b}[J\u{1b}[?7la\n\u{1b}[?7h");
+}
+
+/// The row of the page's section on batches that starts with this number.
+fn batch_line(fixture: &mut Fixture, number: &str) -> String {
+    let page = page::page(&status(fixture));
+    let mut lines = page.lines().map(|line| line.trim_start_matches("batches").trim_start());
+    let is_it = |line: &&str| line.split(' ').next() == Some(number);
+    lines.find(is_it).unwrap_or_else(|| panic!("no batch {number}: {page}")).to_owned()
+}
+
+const FAILED: BatchMove = BatchMove::Seen(RemoteStatus::Ended(BatchEnd::Failed));
+const COMPLETED: BatchMove = BatchMove::Seen(RemoteStatus::Ended(BatchEnd::Completed));
+const IN_PROGRESS: BatchMove = BatchMove::Seen(RemoteStatus::InProgress);
+
+/// One batch collected with an answer, a stray line and a request without a line, one failed as a whole, one
+/// worked on, one ended and not collected, one planned.
+fn batches() -> Fixture {
+    let mut fixture = Fixture::with_rows(9);
+    let (collected, sent) = fixture.batch("one", &["r1", "r2"]);
+    fixture.submit(collected);
+    fixture.look(collected, COMPLETED, Some((2, 0)));
+    let answer = Settlement {
+        answer: Some("positive".to_owned()),
+        ..fixture.settlement(sent[0], Outcome::Answered)
+    };
+    let stray = LineKind::Stray(Stray::Garbled, Codec::plain().pack(b"{").unwrap());
+    fixture.collect(collected, vec![LineKind::Settles(Box::new(answer)), stray]);
+    let (failed, _) = fixture.batch("two", &["r3"]);
+    fixture.submit(failed);
+    fixture.move_batch(failed, FAILED, |change| {
+        change.error = Some("token_limit_exceeded: the queue\nis full".to_owned());
+    });
+    fixture.collect(failed, Vec::new());
+    let (worked_on, _) = fixture.batch("three", &["r4", "r5", "r6"]);
+    fixture.submit(worked_on);
+    fixture.look(worked_on, IN_PROGRESS, Some((1, 1)));
+    let (ended, _) = fixture.batch("four", &["r7"]);
+    fixture.submit(ended);
+    fixture.look(ended, COMPLETED, Some((1, 0)));
+    fixture.batch("five", &["r8"]);
+    fixture.end_run("waiting", None);
+    fixture
+}
+
+#[test]
+fn every_batch_has_a_line_and_the_open_ones_come_last() {
+    let page = page::page(&status(&mut batches()));
+    let start = page.find("batches").unwrap();
+    let end = page.find("attempts").unwrap();
+    assert_eq!(
+        &page[start..end],
+        "\
+batches    1  completed                     2 requests  batch_1       1 answered, $0.000001, took 10 s, 1 stray line
+           2  failed                        1 request   batch_2       0 answered, took 8 s: token_limit_exceeded: the queue is full
+           3  in progress                   3 requests  batch_3       the provider counts 1 done, 1 failed, 1 h 29 min old, expires in 22 h 30 min
+           4  completed, not collected yet  1 request   batch_4       1 h 29 min old
+           5  planned                       1 request   not made yet  1 h 29 min old
+"
+    );
+    assert!(page.contains("took 36 s: left while batches are under way\n"), "{page}");
+}
+
+#[test]
+fn a_script_reads_all_of_a_batch() {
+    let json = json_of(&mut batches());
+    let all = json["batches"].as_array().unwrap();
+    let expected = serde_json::json!({
+        "id": 1, "provider_id": "batch_1", "status": "collected", "requests": 2, "ended": "completed",
+        "planned_at": "2026-01-01T00:00:04.000Z", "expires_at": "2026-01-02T00:00:00.000Z",
+        "seen_at": "2026-01-01T00:00:10.000Z", "collected_at": "2026-01-01T00:00:14.000Z",
+        "counts": {"total": 2, "completed": 2, "failed": 0}, "answered": 1, "cost_usd": 1e-6,
+        "input_file_id": "file-1", "output_file_id": "file-1-out", "error_file_id": "file-1-err",
+        "server": "embedded", "model": "simulated/small", "error": null, "stray_lines": 1,
+    });
+    assert_eq!(all[0], expected);
+    let keys: Vec<_> = expected.as_object().unwrap().keys().collect();
+    for batch in all {
+        assert_eq!(batch.as_object().unwrap().keys().collect::<Vec<_>>(), keys);
+    }
+    assert_eq!(all[1]["error"], "token_limit_exceeded: the queue\nis full");
+    assert_eq!(all[4]["provider_id"], serde_json::Value::Null);
+    assert_eq!(all[4]["counts"], serde_json::Value::Null);
+    assert_eq!(json["requests"]["in_batch"], 5);
+}
+
+#[test]
+fn open_batches_are_the_first_thing_to_see_to() {
+    let mut fixture = batches();
+    assert_eq!(
+        hints_of(&mut fixture),
+        [
+            "1 batch with 3 requests goes on at the provider: `overnight run` waits for its end and collects what came of it",
+            "`overnight run --no-wait` collects only what is ready, `overnight cancel --all` ends it early",
+            "1 batch with 1 request has ended: `overnight run` collects it",
+            "1 batch with 1 request is not at the provider yet: `overnight run` goes on with it, `overnight cancel --all` drops it",
+            "3 requests are due: `overnight run` sends them",
+        ]
+    );
+    let lock = RunLock::take(&fixture.path()).unwrap().unwrap();
+    assert!(hints_of(&mut fixture).is_empty(), "whoever runs sees to them");
+    drop(lock);
+}
+
+#[test]
+fn a_window_that_closed_is_told_as_such() {
+    let mut fixture = Fixture::with_rows(1);
+    let (batch, _) = fixture.batch("one", &["r1"]);
+    fixture.submit(batch);
+    let context = fixture.context();
+    let late = START.plus(Duration::from_mins(24 * 60 + 20));
+    let shown = read(fixture.store(), late, &context).unwrap();
+    let page = page::page(&shown);
+    assert!(
+        page.contains(
+            "created  1 request  batch_1  24 h 19 min old, window closed 20 min 0 s ago\n"
+        ),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_batch_with_an_answer_of_unknown_price_has_no_cost() {
+    let mut fixture = Fixture::with_rows(1);
+    let (batch, sent) = fixture.batch("one", &["r1"]);
+    fixture.submit(batch);
+    fixture.look(batch, COMPLETED, None);
+    let answer = Settlement {
+        answer: Some("positive".to_owned()),
+        cost: None,
+        ..fixture.settlement(sent[0], Outcome::Answered)
+    };
+    fixture.collect(batch, vec![LineKind::Settles(Box::new(answer))]);
+    assert_eq!(json_of(&mut fixture)["batches"][0]["cost_usd"], serde_json::Value::Null);
+    let line = batch_line(&mut fixture, "1");
+    assert!(line.contains("1 answered, of unknown price, took"), "{line}");
+}
+
+#[test]
+fn many_batches_are_summed_up() {
+    let mut fixture = Fixture::with_rows(40);
+    for number in 1..=20 {
+        let key = format!("r{number}");
+        let (batch, sent) = fixture.batch(&format!("done{number}"), &[&key]);
+        fixture.submit(batch);
+        fixture.look(batch, COMPLETED, None);
+        let answer = Settlement {
+            answer: Some("positive".to_owned()),
+            ..fixture.settlement(sent[0], Outcome::Answered)
+        };
+        fixture.collect(batch, vec![LineKind::Settles(Box::new(answer))]);
+    }
+    let page = page::page(&status(&mut fixture));
+    assert!(
+        page.contains(
+            "batches    12 batches before these: 12 of 12 requests answered, $0.000012\n"
+        ),
+        "{page}"
+    );
+    for number in 21..=35 {
+        let key = format!("r{number}");
+        fixture.batch(&format!("open{number}"), &[&key]);
+    }
+    let page = page::page(&status(&mut fixture));
+    let section = &page[page.find("batches").unwrap()..page.find("attempts").unwrap()];
+    assert_eq!(section.lines().count(), 1 + 3 + 12 + 1, "{section}");
+    assert!(section.contains("17 batches before these: 17 of 17 requests answered"), "{section}");
+    assert!(section.ends_with("3 batches more open, with 3 requests\n"), "{section}");
+    assert_eq!(json_of(&mut fixture)["batches"].as_array().unwrap().len(), 35);
 }

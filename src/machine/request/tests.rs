@@ -23,6 +23,7 @@ fn moves() -> impl Strategy<Value = Move> {
         prop::sample::select(vec![Route::Realtime, Route::Batch]).prop_map(Move::Promise),
         outcomes().prop_map(Move::Settle),
         outcomes().prop_map(Move::Share),
+        outcomes().prop_map(Move::Amend),
         Just(Move::NotRendered),
         Just(Move::Release),
         Just(Move::Ask),
@@ -59,6 +60,13 @@ impl Ledger {
                 self.close(outcome);
             }
             Move::Share(outcome) if self.idle() && outcome != Outcome::InDoubt => {
+                self.close(outcome);
+            }
+            Move::Amend(outcome @ (Outcome::Answered | Outcome::Truncated))
+                if self.open.is_none()
+                    && !self.reopened
+                    && matches!(self.last, Some(Outcome::Failed(_))) =>
+            {
                 self.close(outcome);
             }
             Move::NotRendered if self.idle() => {

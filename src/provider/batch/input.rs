@@ -9,17 +9,11 @@
 
 use serde_json::json;
 
+pub use crate::domain::custom_id;
 use crate::domain::{AttemptId, Endpoint};
 
 /// Under this name a batch's metadata hold its token.
 pub(super) const TOKEN_KEY: &str = "overnight_batch";
-
-/// Returns the id of an attempt's line: `TOKEN-ATTEMPT`.
-///
-/// Every provider takes 64 of `[A-Za-z0-9_-]`, so a token may have 44 of them.
-pub fn custom_id(token: &str, attempt: AttemptId) -> String {
-    format!("{token}-{attempt}")
-}
 
 /// Returns the attempt of a `custom_id` that is, to the letter, one that [`custom_id`] wrote for this token.
 pub fn attempt_of(custom_id: &str, token: &str) -> Option<AttemptId> {

@@ -220,6 +220,7 @@ fn page<W: OnWire>(body: &[u8]) -> Read<Page<W::Object>> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct FileOnWire {
+    object: Loose<String>,
     id: Loose<Id>,
     filename: Loose<String>,
     bytes: Loose<Count>,
@@ -231,6 +232,9 @@ impl OnWire for FileOnWire {
     type Object = FileObject;
 
     fn told(self) -> Option<FileObject> {
+        if is_another(self.object) {
+            return None;
+        }
         let filename = self.filename.get().filter(|name| !name.is_empty());
         if filename.is_none() && is_error(&self.error) {
             return None;
@@ -251,6 +255,7 @@ impl OnWire for FileOnWire {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct BatchOnWire {
+    object: Loose<String>,
     id: Loose<Id>,
     status: Loose<String>,
     input_file_id: Loose<Id>,
@@ -285,6 +290,9 @@ impl OnWire for BatchOnWire {
     type Object = BatchObject;
 
     fn told(self) -> Option<BatchObject> {
+        if is_another(self.object) {
+            return None;
+        }
         let word = self.status.get().unwrap_or_default();
         if word.is_empty() && is_error(&self.error) {
             return None;
@@ -312,6 +320,15 @@ impl OnWire for BatchOnWire {
     fn id(object: &BatchObject) -> &str {
         &object.id
     }
+}
+
+/// Says whether an object tells of itself that it is a model's answer: some servers give one at every path.
+fn is_another(object: Loose<String>) -> bool {
+    const OTHERS: [&str; 4] = ["completion", "response", "embedding", "error"];
+    object.get().is_some_and(|object| {
+        let object = object.to_ascii_lowercase();
+        OTHERS.iter().any(|other| object.contains(other))
+    })
 }
 
 /// Returns the counts, or `None` where every one of them is null or absent.
@@ -473,6 +490,16 @@ mod tests {
         }
         assert_eq!(batches(r#"{"object":"list","data":null}"#), is("", None));
         assert_eq!(batches(r#"{"data":[]}"#), is("", None));
+    }
+
+    #[test]
+    fn a_completion_is_neither_a_file_nor_a_batch() {
+        for object in ["chat.completion", "text_completion", "response", "error"] {
+            let body = format!(r#"{{"id":"chatcmpl-1","object":"{object}","status":"completed"}}"#);
+            assert_eq!(file_object(body.as_bytes()), Err(NO_ID), "{object}");
+            assert_eq!(batch_object(body.as_bytes()), Err(NO_ID), "{object}");
+        }
+        assert!(batch_object(br#"{"id":"b","object":"batch"}"#).is_ok());
     }
 
     #[test]

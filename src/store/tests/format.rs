@@ -2,8 +2,13 @@
 
 use rusqlite::Connection;
 
+use std::path::{Path, PathBuf};
+
 use super::*;
-use crate::domain::{FailureClass, HowEnded, Outcome, Problem, Route, State};
+use crate::domain::{
+    BatchEnd, BatchStatus, FailureClass, HowEnded, Outcome, Problem, Route, State,
+};
+use crate::store::{ResultFile, Stray, migrate};
 
 /// The words that a CHECK of the form `column IN ('a', 'b')` allows.
 fn allowed(conn: &Connection, table: &str, column: &str) -> Vec<String> {
@@ -37,26 +42,25 @@ fn the_checks_of_the_file_are_the_words_of_the_program() {
     assert_eq!(allowed(conn, "attempt", "route"), routes);
     let endpoints = [Endpoint::ChatCompletions, Endpoint::Responses].map(Endpoint::as_str);
     assert_eq!(allowed(conn, "prompt", "endpoint"), endpoints);
-    assert_eq!(
-        allowed(conn, "batch", "status"),
-        [
-            "planned",
-            "uploading",
-            "uploaded",
-            "creating",
-            "created",
-            "validating",
-            "in_progress",
-            "finalizing",
-            "cancelling",
-            "completed",
-            "failed",
-            "expired",
-            "cancelled",
-            "collecting",
-            "collected",
-        ]
-    );
+    let statuses = BatchStatus::ALL.map(BatchStatus::as_str);
+    assert_eq!(allowed(conn, "batch", "status"), statuses);
+    assert_eq!(allowed(conn, "batch", "ended"), end_words());
+    let files = [ResultFile::Output, ResultFile::Error].map(ResultFile::as_str);
+    assert_eq!(allowed(conn, "attempt", "result_file"), files);
+    assert_eq!(allowed(conn, "stray_line", "file"), files);
+    let strays = [Stray::Garbled, Stray::Unknown, Stray::Doubled].map(Stray::as_str);
+    assert_eq!(allowed(conn, "stray_line", "why"), strays);
+}
+
+/// The statuses of batches that have ended, in the words of the statuses.
+fn end_words() -> Vec<&'static str> {
+    let of = |end: BatchEnd| match end {
+        BatchEnd::Completed => BatchStatus::Completed.as_str(),
+        BatchEnd::Failed => BatchStatus::Failed.as_str(),
+        BatchEnd::Expired => BatchStatus::Expired.as_str(),
+        BatchEnd::Cancelled => BatchStatus::Cancelled.as_str(),
+    };
+    [BatchEnd::Completed, BatchEnd::Failed, BatchEnd::Expired, BatchEnd::Cancelled].map(of).to_vec()
 }
 
 #[test]
@@ -100,20 +104,7 @@ fn every_table_is_strict() {
         .unwrap();
     let mut names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    let expected = [
-        "attempt",
-        "batch",
-        "batch_status",
-        "dictionary",
-        "migration",
-        "project",
-        "prompt",
-        "request",
-        "row",
-        "run",
-        "source",
-    ];
-    assert_eq!(names, expected);
+    assert_eq!(names, TABLES);
     for (name, is_strict) in &tables {
         assert!(is_strict, "{name}");
     }
@@ -147,4 +138,125 @@ fn a_connection_for_reading_changes_nothing() {
         host: String::new(),
     };
     assert!(store.start_run(&facts).is_err());
+}
+
+/// Puts a project of format 1 into a folder.
+fn old_project(dir: &tempfile::TempDir, name: &str) -> PathBuf {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/projects/format-1.db");
+    let path = dir.path().join(name);
+    std::fs::copy(fixture, &path).unwrap();
+    path
+}
+
+#[expect(clippy::disallowed_methods, reason = "the file as any other program would use it")]
+fn plainly(path: &Path) -> Connection {
+    Connection::open(path).unwrap()
+}
+
+/// The tables, and the columns that a statement finds under their names.
+fn columns(conn: &Connection, tables: &[&str]) -> Vec<Vec<String>> {
+    let mut query = conn.prepare("SELECT name FROM pragma_table_info(?1) ORDER BY name").unwrap();
+    let mut of = |table: &&str| {
+        query.query_map([table], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    tables.iter().map(&mut of).collect()
+}
+
+const TABLES: [&str; 13] = [
+    "attempt",
+    "batch",
+    "batch_status",
+    "dictionary",
+    "migration",
+    "project",
+    "prompt",
+    "queue_limit",
+    "request",
+    "row",
+    "run",
+    "source",
+    "stray_line",
+];
+
+#[test]
+fn a_file_that_may_not_be_brought_to_our_format_is_shown_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = project(&dir);
+    let path = old_project(&dir, "old.db");
+    let before = std::fs::read(&path).unwrap();
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    let old = Store::open_to_read(&path, UnixMs(9)).unwrap();
+    assert_eq!(old.format().unwrap(), 1);
+    assert_eq!(columns(&old.conn, &TABLES), columns(&new.conn, &TABLES));
+    assert_eq!(old.spending().unwrap().attempts, 20);
+    assert!(old.batches().unwrap().is_empty());
+    assert_eq!(old.queue_limit("a", "b").unwrap(), None);
+    assert!(old.batch_costs().unwrap().is_empty());
+    assert!(old.conn.execute("UPDATE request SET attempts = 9", []).is_err());
+    assert!(std::fs::read(&path).unwrap() == before);
+    let beside = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(beside.into_iter().all(|name| name != "old.db-wal" && name != "old.db-shm"));
+}
+
+/// What a file says of itself: its format, its schema, and whether it is sound.
+fn state_of_file(conn: &Connection) -> (i64, Vec<String>, String) {
+    let format = conn.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    let sql =
+        "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1";
+    let mut query = conn.prepare(sql).unwrap();
+    let schema = query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let sound = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    (format, schema, sound)
+}
+
+#[test]
+fn a_migration_that_the_disk_has_no_room_for_leaves_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = old_project(&dir, "old.db");
+    let before = state_of_file(&plainly(&path));
+    for room in 0..20 {
+        let mut conn = plainly(&path);
+        let pages: i64 = conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        conn.pragma_update_and_check(None, "max_page_count", pages + room, |_| Ok(())).unwrap();
+        let done = migrate::apply(&mut conn, UnixMs(9));
+        drop(conn);
+        let after = state_of_file(&plainly(&path));
+        if done.is_ok() {
+            assert_eq!(after.0, migrate::newest());
+            assert!(room >= 2, "cut in {room} places");
+            return;
+        }
+        assert_eq!(after, before, "with room for {room} more pages");
+    }
+    panic!("it never came to its end");
+}
+
+#[test]
+fn a_migration_that_fails_at_any_statement_leaves_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = project(&dir);
+    let first = old_project(&dir, "first.db");
+    let (old, newer) = (columns(&plainly(&first), &TABLES), columns(&new.conn, &TABLES));
+    let mut cuts: Vec<String> = Vec::new();
+    for (table, (old, newer)) in TABLES.iter().zip(old.iter().zip(&newer)) {
+        match old.is_empty() {
+            true => cuts.push(format!("CREATE TABLE {table} (other)")),
+            false => cuts.extend(
+                newer
+                    .iter()
+                    .filter(|column| !old.contains(column))
+                    .map(|column| format!("ALTER TABLE {table} ADD COLUMN {column} ANY")),
+            ),
+        }
+    }
+    assert_eq!(cuts.len(), 11, "one for each statement of the migration");
+    for (number, cut) in cuts.iter().enumerate() {
+        let path = old_project(&dir, &format!("{number}.db"));
+        plainly(&path).execute_batch(cut).unwrap();
+        let before = state_of_file(&plainly(&path));
+        assert!(Store::open(&path, UnixMs(9)).is_err(), "{cut}");
+        assert_eq!(state_of_file(&plainly(&path)), before, "{cut}");
+    }
 }

@@ -1,25 +1,55 @@
 //! The ledger, against an oracle written a second time and against a recount of its own attempts.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use rusqlite::params;
 
+use super::audit::audit;
+use super::oracle::{Comes, Kept, Oracle, ROWS};
 use super::*;
-use crate::domain::{AttemptId, FailureClass, NanoUsd, Outcome, RequestId, Route, State, Usage};
-use crate::machine::request::{Move, next};
-use crate::store::{Promise, PromiseFor, Promised, RetryFilter, Settlement};
-
-/// How many rows the tests play with; all but the last have the same body.
-const ROWS: usize = 4;
+use crate::domain::{AttemptId, BatchId, FailureClass, NanoUsd, Outcome, Route, State, Usage};
+use crate::store::{
+    LineKind, LineSettled, NewBatch, Promise, PromiseFor, Promised, ResultFile, ResultLine,
+    RetryFilter, Seat, Settlement, Way,
+};
 
 /// One thing that may happen to a row's request.
 #[derive(Clone, Debug)]
 enum Deed {
-    Promise { row: usize, reuse: bool },
-    Settle { row: usize, outcome: Outcome, tokens: Option<u32>, cost: Option<i32> },
-    Share { row: usize, twin: usize },
-    NotRendered { row: usize },
-    Ask { row: usize },
+    Promise {
+        row: usize,
+        reuse: bool,
+        by: Route,
+    },
+    Settle {
+        row: usize,
+        outcome: Outcome,
+        bill: Bill,
+    },
+    /// A line of the batch's results for the row's last attempt.
+    Line {
+        row: usize,
+        outcome: Outcome,
+        bill: Bill,
+    },
+    /// What is open in the batch gets no line.
+    Missing {
+        class: FailureClass,
+    },
+    Share {
+        row: usize,
+        twin: usize,
+    },
+    NotRendered {
+        row: usize,
+    },
+    Ask {
+        row: usize,
+    },
 }
+
+/// Output tokens and nano-USD, as far as they are known.
+type Bill = (Option<u32>, Option<i32>);
 
 fn outcomes() -> impl Strategy<Value = Outcome> {
     prop_oneof![
@@ -32,224 +62,30 @@ fn outcomes() -> impl Strategy<Value = Outcome> {
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let row = 0..ROWS;
-    let promise = (row.clone(), prop::bool::weighted(0.75))
-        .prop_map(|(row, reuse)| Deed::Promise { row, reuse });
-    let settle =
-        (row.clone(), outcomes(), prop::option::of(0..1000u32), prop::option::of(0..1_000_000i32))
-            .prop_map(|(row, outcome, tokens, cost)| Deed::Settle { row, outcome, tokens, cost });
+    let by = prop::sample::select(vec![Route::Realtime, Route::Batch]);
+    let promise = (row.clone(), prop::bool::weighted(0.75), by)
+        .prop_map(|(row, reuse, by)| Deed::Promise { row, reuse, by });
+    let bill = (prop::option::of(0..1000u32), prop::option::of(0..1_000_000i32));
+    let settle = (row.clone(), outcomes(), bill.clone())
+        .prop_map(|(row, outcome, bill)| Deed::Settle { row, outcome, bill });
+    let line = (row.clone(), outcomes(), bill).prop_map(|(row, outcome, bill)| Deed::Line {
+        row,
+        outcome,
+        bill,
+    });
+    let missing =
+        prop::sample::select(FailureClass::ALL.to_vec()).prop_map(|class| Deed::Missing { class });
     let share = (0..ROWS - 1, 0..ROWS - 1).prop_map(|(row, twin)| Deed::Share { row, twin });
     let deed = prop_oneof![
         8 => promise,
-        8 => settle,
+        6 => settle,
+        6 => line,
+        1 => missing,
         2 => share,
         1 => row.clone().prop_map(|row| Deed::NotRendered { row }),
         2 => row.prop_map(|row| Deed::Ask { row }),
     ];
     prop::collection::vec(deed, 1..40)
-}
-
-/// A request as the oracle keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Kept {
-    id: RequestId,
-    state: State,
-    has_body: bool,
-    attempts: u32,
-    used: u32,
-    tokens: i64,
-    cost: Option<i64>,
-    /// The attempt that decides, and when it was settled.
-    deciding: Option<(AttemptId, Option<i64>)>,
-    asked_at: Option<i64>,
-    /// The last attempt of its own.
-    last: Option<AttemptId>,
-}
-
-impl Kept {
-    fn new(id: i64) -> Self {
-        Self {
-            id: RequestId(id),
-            state: State::Pending,
-            has_body: false,
-            attempts: 0,
-            used: 0,
-            tokens: 0,
-            cost: None,
-            deciding: None,
-            asked_at: None,
-            last: None,
-        }
-    }
-
-    /// Says whether policy alone may make it go again.
-    fn may_go(&self) -> bool {
-        match self.state {
-            State::Pending | State::InDoubt | State::Truncated => true,
-            State::Failed(class) => class.is_retried(),
-            State::InFlight | State::InBatch | State::Answered => false,
-        }
-    }
-
-    fn is_under_way(&self) -> bool {
-        matches!(self.state, State::InFlight | State::InBatch)
-    }
-
-    /// Says whether others may have what it came to, if they have asked before.
-    fn can_be_shared(&self, asked_at: Option<i64>) -> bool {
-        let is_final = match self.state {
-            State::Answered => true,
-            State::Failed(class) => !class.is_retried() && class != FailureClass::RenderFailed,
-            State::Pending
-            | State::InFlight
-            | State::InBatch
-            | State::InDoubt
-            | State::Truncated => false,
-        };
-        let settled_at = self.deciding.and_then(|(_, at)| at);
-        is_final && settled_at.is_some_and(|at| at >= asked_at.unwrap_or(0))
-    }
-
-    fn take_over(&mut self, twin: &Self) {
-        self.state = twin.state;
-        self.used = twin.used;
-        self.deciding = twin.deciding;
-    }
-}
-
-/// What the oracle says comes of a deed.
-#[derive(Debug, PartialEq, Eq)]
-enum Comes {
-    Sent,
-    Shared(State),
-    Wait(RequestId),
-    Settled(State),
-    NotRendered,
-    Refused,
-}
-
-#[derive(Clone, Default)]
-struct Oracle {
-    requests: [Option<Kept>; ROWS],
-    made: i64,
-    promised: i64,
-}
-
-impl Oracle {
-    fn has_same_body(a: usize, b: usize) -> bool {
-        a == b || (a < ROWS - 1 && b < ROWS - 1)
-    }
-
-    fn make(&mut self, row: usize) -> &mut Kept {
-        let next = self.made + 1;
-        let made = &mut self.made;
-        self.requests[row].get_or_insert_with(|| {
-            *made = next;
-            Kept::new(next)
-        })
-    }
-
-    fn promise(&mut self, row: usize, reuse: bool) -> Comes {
-        let before = self.clone();
-        let mine = self.make(row);
-        mine.has_body = true;
-        let mine = mine.clone();
-        let others = |oracle: &Self| -> Vec<Kept> {
-            let is_twin = |other: &usize| *other != row && Self::has_same_body(row, *other);
-            let mut twins: Vec<Kept> = (0..ROWS)
-                .filter(is_twin)
-                .filter_map(|other| oracle.requests[other].clone())
-                .collect();
-            twins.retain(|twin| twin.has_body);
-            twins.sort_by_key(|twin| twin.id);
-            twins
-        };
-        if reuse {
-            let twins = others(self);
-            let answered = |twin: &&Kept| twin.state == State::Answered;
-            let shared = |twin: &&Kept| twin.can_be_shared(mine.asked_at);
-            let done = twins.iter().filter(shared).find(answered);
-            let under_way = twins.iter().find(|twin| twin.is_under_way());
-            if done.is_none()
-                && let Some(twin) = under_way
-            {
-                return Comes::Wait(twin.id);
-            }
-            if let Some(twin) = done.or_else(|| twins.iter().find(shared)) {
-                if !mine.may_go() {
-                    *self = before;
-                    return Comes::Refused;
-                }
-                self.make(row).take_over(twin);
-                return Comes::Shared(twin.state);
-            }
-        }
-        if !mine.may_go() {
-            *self = before;
-            return Comes::Refused;
-        }
-        self.promised += 1;
-        let attempt = AttemptId(self.promised);
-        let mine = self.make(row);
-        mine.attempts += 1;
-        mine.state = State::InFlight;
-        mine.deciding = Some((attempt, None));
-        mine.last = Some(attempt);
-        Comes::Sent
-    }
-
-    fn settle(&mut self, row: usize, settled: &Settlement) -> Comes {
-        let Some(mine) = &mut self.requests[row] else { return Comes::Refused };
-        if !mine.is_under_way() {
-            return Comes::Refused;
-        }
-        mine.state = match settled.outcome {
-            Outcome::Answered => State::Answered,
-            Outcome::Truncated => State::Truncated,
-            Outcome::Failed(class) => {
-                mine.used += u32::from(class.uses_attempt());
-                State::Failed(class)
-            }
-            Outcome::InDoubt => State::InDoubt,
-        };
-        mine.tokens += settled.usage.map_or(0, |usage| usage.output as i64);
-        if let Some(cost) = settled.cost {
-            mine.cost = Some(mine.cost.unwrap_or(0) + cost.0);
-        }
-        mine.deciding = mine.deciding.map(|(attempt, _)| (attempt, Some(settled.at.0)));
-        Comes::Settled(mine.state)
-    }
-
-    fn share(&mut self, row: usize, twin: usize) -> Comes {
-        let twin = self.requests[twin].clone();
-        let (Some(mine), Some(twin)) = (&mut self.requests[row], twin) else {
-            return Comes::Refused;
-        };
-        let is_done = matches!(twin.state, State::Answered | State::Truncated | State::Failed(_));
-        if !is_done || twin.deciding.is_none() || !mine.may_go() {
-            return Comes::Refused;
-        }
-        mine.take_over(&twin);
-        Comes::Settled(mine.state)
-    }
-
-    fn not_rendered(&mut self, row: usize) -> Comes {
-        let mine = self.make(row);
-        if !mine.may_go() {
-            return Comes::Refused;
-        }
-        mine.state = State::Failed(FailureClass::RenderFailed);
-        Comes::NotRendered
-    }
-
-    fn ask(&mut self, row: usize, now: i64) {
-        if let Some(mine) = &mut self.requests[row]
-            && !mine.is_under_way()
-        {
-            mine.state = State::Pending;
-            mine.used = 0;
-            mine.asked_at = Some(now);
-        }
-    }
 }
 
 /// The record beside the oracle, both told the same.
@@ -259,6 +95,7 @@ struct Play {
     rows: Vec<RowId>,
     prompt: PromptId,
     run: RunId,
+    batch: Arc<NewBatch>,
     oracle: Oracle,
     now: i64,
 }
@@ -266,21 +103,23 @@ struct Play {
 impl Play {
     fn start(dir: &tempfile::TempDir) -> Self {
         let mut store = project(dir);
+        unflushed(&store);
         let rows = add_rows(&mut store, ROWS);
         let prompt = add_prompt(&mut store);
         let run = start_run(&mut store);
         let person = Store::open(store.path(), UnixMs(5)).unwrap();
         let clerk = Clerk::start(store);
-        Self { clerk, person, rows, prompt, run, oracle: Oracle::default(), now: 100 }
+        let (batch, oracle) = (Arc::new(new_batch("token")), Oracle::default());
+        Self { clerk, person, rows, prompt, run, batch, oracle, now: 100 }
     }
 
     fn deed(&mut self, deed: &Deed) {
         self.now += 1;
         match *deed {
-            Deed::Promise { row, reuse } => self.promise(row, reuse),
-            Deed::Settle { row, outcome, tokens, cost } => {
-                self.settle(row, outcome, (tokens, cost));
-            }
+            Deed::Promise { row, reuse, by } => self.promise(row, (reuse, by)),
+            Deed::Settle { row, outcome, bill } => self.settle(row, outcome, bill),
+            Deed::Line { row, outcome, bill } => self.line(row, outcome, bill),
+            Deed::Missing { class } => self.missing(class),
             Deed::Share { row, twin } if row != twin => {
                 let id = |row: usize| self.oracle.requests[row].as_ref().map(|kept| kept.id);
                 let (Some(request), Some(of)) = (id(row), id(twin)) else { return };
@@ -305,7 +144,7 @@ impl Play {
         }
     }
 
-    fn promise(&mut self, row: usize, reuse: bool) {
+    fn promise(&mut self, row: usize, (reuse, by): (bool, Route)) {
         let text = if row < ROWS - 1 { "the same" } else { "another" };
         let request = match &self.oracle.requests[row] {
             Some(kept) => PromiseFor::Existing { request: kept.id, body: body(text) },
@@ -314,44 +153,68 @@ impl Play {
         let promise = Promise {
             request,
             run: self.run,
-            route: Route::Realtime,
+            way: match by {
+                Route::Realtime => Way::Realtime,
+                Route::Batch => {
+                    Way::Batch(Seat { batch: Arc::clone(&self.batch), line_bytes: 90, tokens: 7 })
+                }
+            },
             max_tokens: None,
             sent_body: None,
             at: UnixMs(self.now),
             reuse,
         };
         let receipt = self.clerk.order(Order::Promise(1, Box::new(promise)));
-        assert_eq!(came(&receipt), self.oracle.promise(row, reuse), "row {row}: {receipt:?}");
-        if let Receipt::Promised(_, Promised::Sent { request, attempt, number }) = receipt {
+        assert_eq!(came(&receipt), self.oracle.promise(row, (reuse, by)), "row {row}: {receipt:?}");
+        if let Receipt::Promised(_, Promised::Sent { request, attempt, number, batch }) = receipt {
             let kept = self.oracle.requests[row].as_ref().unwrap();
-            assert_eq!((request, Some(attempt), number), (kept.id, kept.last, kept.attempts));
+            let last = kept.last.map(|last| last.attempt);
+            assert_eq!((request, Some(attempt), number), (kept.id, last, kept.attempts));
+            assert_eq!(batch, (by == Route::Batch).then_some(BatchId(1)));
         }
     }
 
-    fn settle(&mut self, row: usize, outcome: Outcome, (tokens, cost): (Option<u32>, Option<i32>)) {
-        let Some(kept) = &self.oracle.requests[row] else { return };
-        let Some(attempt) = kept.last else { return };
+    /// Makes a settlement of a row's last attempt.
+    fn settlement(&self, row: usize, outcome: Outcome, (tokens, cost): Bill) -> Option<Settlement> {
+        let kept = self.oracle.requests[row].as_ref()?;
+        let last = kept.last?;
         let usage = tokens.map(|tokens| {
             let output = u64::from(tokens);
             Usage { input: 2 * output, cached: output / 2, output, reasoning: output / 3 }
         });
-        let settlement = Settlement {
-            attempt,
-            request: kept.id,
-            outcome,
-            at: UnixMs(self.now),
+        Some(Settlement {
             answer: (outcome == Outcome::Answered).then(|| "yes".to_owned()),
             error: matches!(outcome, Outcome::Failed(_)).then(|| "no".to_owned()),
-            status_code: None,
-            provider_request_id: None,
-            served_model: None,
-            finish_reason: None,
             usage,
             cost: cost.map(|cost| NanoUsd(i64::from(cost))),
-            reply: None,
-        };
+            ..Settlement::bare((last.attempt, kept.id), outcome, UnixMs(self.now))
+        })
+    }
+
+    fn settle(&mut self, row: usize, outcome: Outcome, bill: Bill) {
+        let Some(settlement) = self.settlement(row, outcome, bill) else { return };
         let receipt = self.clerk.order(Order::Settle(1, Box::new(settlement.clone())));
         assert_eq!(came(&receipt), self.oracle.settle(row, &settlement), "row {row}: {receipt:?}");
+    }
+
+    fn line(&mut self, row: usize, outcome: Outcome, bill: Bill) {
+        let settlement = self.settlement(row, outcome, bill);
+        let Some(settlement) = settlement.filter(|_| self.oracle.has_batch) else { return };
+        // Each line stands at a place of its own.
+        let (file, number) = (ResultFile::Output, self.now as u64);
+        let kind = LineKind::Settles(Box::new(settlement.clone()));
+        let lines = Arc::new(vec![ResultLine { file, number, kind }]);
+        let (batch, at) = (BatchId(1), UnixMs(self.now));
+        let receipt = self.clerk.order(Order::Lines { ticket: 1, batch, lines, at });
+        assert_eq!(came(&receipt), self.oracle.line(row, &settlement), "row {row}: {receipt:?}");
+    }
+
+    fn missing(&mut self, class: FailureClass) {
+        let (batch, at, error) = (BatchId(1), UnixMs(self.now), "no line".to_owned());
+        let receipt = self.clerk.order(Order::Missing { ticket: 1, batch, class, error, at });
+        let Receipt::Lines(1, moved) = receipt else { panic!("{receipt:?}") };
+        let moved: Vec<_> = moved.iter().map(|line| (line.owner.request, line.state)).collect();
+        assert_eq!(moved, self.oracle.missing(Outcome::Failed(class), at));
     }
 
     /// Holds every request on record against the oracle.
@@ -395,90 +258,19 @@ fn came(receipt: &Receipt) -> Comes {
         Receipt::Promised(_, Promised::Wait { twin, .. }) => Comes::Wait(twin.request),
         Receipt::Settled(_, state) => Comes::Settled(*state),
         Receipt::NotRendered(..) => Comes::NotRendered,
+        Receipt::Promised(_, Promised::Taken { .. }) => Comes::Taken,
         Receipt::Refused(..) => Comes::Refused,
-        Receipt::Dictionary(..) | Receipt::AsksInWords(_) | Receipt::Trouble(_) => {
-            panic!("{receipt:?}")
-        }
+        Receipt::Lines(_, moved) => match moved.as_slice() {
+            [] => Comes::Nothing,
+            [LineSettled { index: 0, state, .. }] => Comes::Settled(*state),
+            [..] => panic!("{receipt:?}"),
+        },
+        Receipt::Dictionary(..)
+        | Receipt::AsksInWords(_)
+        | Receipt::BatchChanged(..)
+        | Receipt::QueueLimit(_)
+        | Receipt::Trouble(_) => panic!("{receipt:?}"),
     }
-}
-
-/// One attempt on record, for the recount.
-struct Line {
-    outcome: Option<Outcome>,
-    promised_at: i64,
-}
-
-/// Recounts every request from its attempts alone.
-fn recount(store: &Store) {
-    let requests: Vec<(i64, State, Option<i64>, Option<i64>)> = store
-        .conn
-        .prepare("SELECT id, state, error_class, attempt_id, asked_at_ms FROM request")
-        .unwrap()
-        .query_map([], |row| {
-            let (word, class): (String, Option<String>) = (row.get(1)?, row.get(2)?);
-            let state = State::parse(&word, class.as_deref()).unwrap();
-            Ok((row.get(0)?, state, row.get(3)?, row.get(4)?))
-        })
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    for (id, state, deciding, asked_at) in requests {
-        let lines = attempts_of(store, id);
-        let mut replayed = State::Pending;
-        let mut before = 0;
-        for line in &lines {
-            if replayed == State::Answered {
-                assert!(asked_at.is_some_and(|at| at > before), "sent again unasked");
-            }
-            before = line.promised_at;
-            let again = next(replayed, Move::Release).or(next(replayed, Move::Ask)).unwrap();
-            replayed = next(again, Move::Promise(Route::Realtime)).unwrap();
-            if let Some(outcome) = line.outcome {
-                replayed = next(replayed, Move::Settle(outcome)).unwrap();
-            }
-        }
-        let is_own = deciding.is_some_and(|attempt| {
-            let sql = "SELECT request_id = ?2 FROM attempt WHERE id = ?1";
-            store.conn.query_row(sql, params![attempt, id], |row| row.get(0)).unwrap()
-        });
-        let is_moved_since = asked_at.is_some() && state == State::Pending
-            || state == State::Failed(FailureClass::RenderFailed);
-        if !is_moved_since && (is_own || deciding.is_none()) {
-            assert_eq!(state, replayed, "request {id}");
-        }
-        let sums: bool = store
-            .conn
-            .query_row(
-                "SELECT request.attempts = count(attempt.id)
-                    AND request.input_tokens = coalesce(sum(attempt.input_tokens), 0)
-                    AND request.cached_tokens = coalesce(sum(attempt.cached_tokens), 0)
-                    AND request.output_tokens = coalesce(sum(attempt.output_tokens), 0)
-                    AND request.reasoning_tokens = coalesce(sum(attempt.reasoning_tokens), 0)
-                    AND request.cost_nanousd IS sum(attempt.cost_nanousd)
-                 FROM request LEFT JOIN attempt ON attempt.request_id = request.id WHERE request.id = ?1",
-                [id],
-                |row| row.get(0),
-            )
-            .unwrap();
-        assert!(sums, "the sums of request {id}");
-    }
-}
-
-fn attempts_of(store: &Store, request: i64) -> Vec<Line> {
-    store
-        .conn
-        .prepare("SELECT outcome, error_class, promised_at_ms FROM attempt WHERE request_id = ?1 ORDER BY number")
-        .unwrap()
-        .query_map([request], |row| {
-            let (outcome, class): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
-            Ok(Line {
-                outcome: outcome.map(|word| Outcome::parse(&word, class.as_deref()).unwrap()),
-                promised_at: row.get(2)?,
-            })
-        })
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap()
 }
 
 proptest! {
@@ -492,15 +284,15 @@ proptest! {
             play.deed(deed);
             play.compare();
         }
-        recount(&play.person);
+        audit(&play.person);
         let open: usize =
-            play.oracle.requests.iter().flatten().filter(|kept| kept.is_under_way()).count();
+            play.oracle.requests.iter().flatten().filter(|kept| kept.state == State::InFlight).count();
         drop(play.person);
         let mut store = play.clerk.finish();
         let found = store.recover(UnixMs(10_000)).unwrap();
         prop_assert_eq!(found.newly_in_doubt, open as u64, "what a crash would leave");
         prop_assert_eq!(store.recover(UnixMs(10_001)).unwrap().newly_in_doubt, 0);
-        recount(&store);
+        audit(&store);
     }
 }
 
@@ -508,29 +300,18 @@ proptest! {
 fn one_bad_order_does_not_take_its_group_with_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut play = Play::start(&dir);
-    play.deed(&Deed::Promise { row: 0, reuse: true });
+    play.deed(&Deed::Promise { row: 0, reuse: true, by: Route::Realtime });
     let kept = play.oracle.requests[0].clone().unwrap();
-    let settlement = |attempt, answer: Option<&str>| {
-        Box::new(Settlement {
-            attempt,
-            request: kept.id,
-            outcome: Outcome::Answered,
-            at: UnixMs(500),
-            answer: answer.map(str::to_owned),
-            error: None,
-            status_code: None,
-            provider_request_id: None,
-            served_model: None,
-            finish_reason: None,
-            usage: None,
-            cost: None,
-            reply: None,
-        })
+    let settlement = |attempt, answer: &str| {
+        let answer = Some(answer.to_owned());
+        let bare = Settlement::bare((attempt, kept.id), Outcome::Answered, UnixMs(500));
+        Box::new(Settlement { answer, ..bare })
     };
+    let last = kept.last.unwrap().attempt;
     // Whether the writer takes them together or one by one, each gets what is its own.
-    play.clerk.writer.send(Order::Settle(1, settlement(AttemptId(99), Some("yes"))));
-    play.clerk.writer.send(Order::Settle(2, settlement(kept.last.unwrap(), Some("yes"))));
-    play.clerk.writer.send(Order::Settle(3, settlement(kept.last.unwrap(), Some("again"))));
+    play.clerk.writer.send(Order::Settle(1, settlement(AttemptId(99), "yes")));
+    play.clerk.writer.send(Order::Settle(2, settlement(last, "yes")));
+    play.clerk.writer.send(Order::Settle(3, settlement(last, "again")));
     let mut receipts: Vec<Receipt> = Vec::new();
     while receipts.len() < 3 {
         receipts.extend(play.clerk.receipts.recv().unwrap());
@@ -545,10 +326,10 @@ fn a_failure_is_shared_exactly_where_sending_again_cannot_mend_it() {
     for class in FailureClass::ALL {
         let dir = tempfile::tempdir().unwrap();
         let mut play = Play::start(&dir);
-        play.deed(&Deed::Promise { row: 0, reuse: true });
+        play.deed(&Deed::Promise { row: 0, reuse: true, by: Route::Realtime });
         let outcome = Outcome::Failed(class);
-        play.deed(&Deed::Settle { row: 0, outcome, tokens: None, cost: None });
-        play.deed(&Deed::Promise { row: 1, reuse: true });
+        play.deed(&Deed::Settle { row: 0, outcome, bill: (None, None) });
+        play.deed(&Deed::Promise { row: 1, reuse: true, by: Route::Realtime });
         play.compare();
         let state = play.oracle.requests[1].as_ref().unwrap().state;
         let is_shared = !class.is_retried() && class != FailureClass::RenderFailed;

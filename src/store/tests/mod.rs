@@ -1,13 +1,21 @@
-//! Tests of the record that need more than one of its files: format, rows coming in, the ledger.
+//! Tests of the record that need more than one of its files: format, rows coming in, the ledger, batches.
 
 mod adding;
+mod audit;
+mod batches;
+mod collecting;
 mod format;
 mod ledger;
+mod oracle;
 mod packing;
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use super::{Create, NewBody, Order, Receipt, RunFacts, Store, Writer};
+use super::{
+    Create, NewBatch, NewBody, Order, Promise, PromiseFor, Receipt, RunFacts, Seat, Store, Way,
+    Writer,
+};
 use crate::domain::{
     AnswerFormat, Endpoint, Fingerprint, Identity, MessageTemplate, ModelName, NewRow, PromptId,
     PromptSpec, Role, RowId, RunId, SourceFacts, Structured, TokenLimitField, UnixMs,
@@ -24,6 +32,11 @@ fn project(dir: &tempfile::TempDir) -> Store {
         max_attempts: 3,
     };
     Store::create(&new).unwrap()
+}
+
+/// Takes a store's commits off the disk's mind, where a test is about what they say.
+fn unflushed(store: &Store) {
+    store.conn.pragma_update(None, "synchronous", "OFF").unwrap();
 }
 
 fn facts(columns: &[&str]) -> SourceFacts {
@@ -50,7 +63,12 @@ fn add_rows(store: &mut Store, rows: usize) -> Vec<RowId> {
 }
 
 fn add_prompt(store: &mut Store) -> PromptId {
-    let template = "{{ id }}".to_owned();
+    add_prompt_saying(store, "{{ id }}")
+}
+
+/// Adds the next version of the one prompt.
+fn add_prompt_saying(store: &mut Store, template: &str) -> PromptId {
+    let template = template.to_owned();
     let spec = PromptSpec {
         source: template.clone(),
         messages: vec![MessageTemplate { role: Role::User, template }],
@@ -79,6 +97,55 @@ fn start_run(store: &mut Store) -> RunId {
 fn body(text: &str) -> NewBody {
     let packed = Codec::plain().pack(text.as_bytes()).unwrap();
     NewBody { fingerprint: Fingerprint::of(text.as_bytes()), packed }
+}
+
+/// A batch of the prompt's model.
+fn new_batch(token: &str) -> NewBatch {
+    NewBatch {
+        token: token.to_owned(),
+        model: "simulated/small".to_owned(),
+        endpoint: Endpoint::ChatCompletions,
+        server: "embedded".to_owned(),
+    }
+}
+
+/// A promise of a new request in the batch with this token.
+fn seat((row, prompt, run): (RowId, PromptId, RunId), token: &str, text: &str) -> Promise {
+    let batch = Arc::new(new_batch(token));
+    Promise {
+        request: PromiseFor::New { row, prompt, body: body(text) },
+        run,
+        way: Way::Batch(Seat { batch, line_bytes: 100, tokens: 9 }),
+        max_tokens: None,
+        sent_body: None,
+        at: UnixMs(10),
+        reuse: true,
+    }
+}
+
+/// Everything on record but what packs it, one line a record.
+fn dump(store: &Store) -> Vec<String> {
+    let tables = [
+        "row",
+        "prompt",
+        "request",
+        "attempt",
+        "batch",
+        "batch_status",
+        "stray_line",
+        "queue_limit",
+    ];
+    let mut lines = Vec::new();
+    for table in tables {
+        let mut query = store.conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = query.column_count();
+        let mut rows = query.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values = (0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap()));
+            lines.push(format!("{table}: {}", values.collect::<Vec<_>>().join(" ")));
+        }
+    }
+    lines
 }
 
 /// A writer whose every order waits for its receipt.

@@ -1,8 +1,8 @@
 //! What was put on record comes back byte for byte.
 
 use super::*;
-use crate::domain::{Outcome, Route};
-use crate::store::{Packed, Promise, PromiseFor, Promised, Settlement};
+use crate::domain::Outcome;
+use crate::store::{Packed, Promise, PromiseFor, Promised, Settlement, Way};
 
 /// Puts one reply and one deviating body through the writer and reads the trail.
 fn through_the_record(sent: &[u8], reply: &[u8], pack: impl Fn(&[u8]) -> Packed) {
@@ -18,7 +18,7 @@ fn through_the_record(sent: &[u8], reply: &[u8], pack: impl Fn(&[u8]) -> Packed)
     let promise = Promise {
         request: PromiseFor::New { row: rows[0], prompt, body: new },
         run,
-        route: Route::Realtime,
+        way: Way::Realtime,
         max_tokens: None,
         sent_body: Some(pack(sent)),
         at: UnixMs(5),
