@@ -22,6 +22,10 @@ demo:
 simulate *ARGS:
     cargo run --release --locked -- simulate {{ARGS}}
 
+# A big table through batches against a provider on which much goes wrong: time, memory, and whether the promises hold.
+bench-batches ROWS="100000":
+    benches/batches.sh {{ROWS}}
+
 # Formats everything.
 fmt:
     cargo fmt --all
