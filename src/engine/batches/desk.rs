@@ -400,3 +400,6 @@ impl Desk {
         left.fold((0, 0), |(batches, requests), slot| (batches + 1, requests + slot.requests))
     }
 }
+
+#[cfg(test)]
+mod tests;
