@@ -101,7 +101,8 @@ impl Store {
             .map_err(|error| self.named(error))
     }
 
-    /// Returns requests of a prompt that have no answer, in the order in which they were made, after `after`.
+    /// Returns requests of a prompt that have no answer and are in no batch, in the order in which they were made,
+    /// after `after`. Those in batches may be a million, and are never due.
     pub fn open_requests(
         &self,
         prompt: PromptId,
@@ -116,7 +117,8 @@ impl Store {
                         row.id AS row_id, row.position AS position, row.cells AS cells
                  FROM request
                  JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
-                 WHERE request.prompt_id = ?1 AND request.state <> 'answered' AND request.id > ?2
+                 WHERE request.prompt_id = ?1 AND request.state <> 'answered' AND request.state <> 'in_batch'
+                   AND request.id > ?2
                  ORDER BY request.id LIMIT ?3",
             )
             .and_then(|mut query| {
