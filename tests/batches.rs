@@ -433,6 +433,18 @@ fn what_waits_for_the_queue_goes_through_batches_in_turn() {
 }
 
 #[test]
+fn what_waits_for_the_queue_waits_though_so_few_would_go_by_calls() {
+    let provider = narrow(30_000);
+    let texts = wordy(501);
+    let folder = project(&provider, &texts, &[]);
+    let said = run_auto(&folder, &["--batch-size", "200", "--oversized", "wait", "--no-canary"]);
+    let said = said.ends(0);
+    all_answered_once(&folder, &provider, &texts);
+    assert!(refused(&provider) >= 1, "{}", said.stderr);
+    assert_eq!(provider.count(Kind::Chat), 0, "{}", said.stderr);
+}
+
+#[test]
 fn where_oversized_means_failure_nothing_goes_another_way() {
     let provider = narrow(50);
     let texts = wordy(3);
