@@ -202,7 +202,7 @@ pub async fn run_with(
         writer,
         transport: plan.transport,
         clock,
-        deadline: plan.batches.by.map(|by| clock.at(by)),
+        by: plan.batches.by,
         run: plan.run,
         seed: plan.seed,
         landing,

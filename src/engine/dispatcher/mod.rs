@@ -33,7 +33,7 @@ use super::run::{Control, Watch};
 use super::task::{Job, Task, encode};
 use super::transport::Transport;
 use super::worker::Landed;
-use crate::domain::{Event, Problem, PromptId, RequestId, Route, RunId, State, Tally};
+use crate::domain::{Event, Problem, PromptId, RequestId, Route, RunId, State, Tally, UnixMs};
 use crate::machine::pace::Permit;
 use crate::machine::stop::Watchdog;
 use crate::store::{Codec, Order, Promise, PromiseFor, Receipt, Store, Twin, Way, Writer};
@@ -62,8 +62,8 @@ pub(super) struct Outfit {
     pub(super) writer: Writer,
     pub(super) transport: Transport,
     pub(super) clock: Clock,
-    /// When what batches have not answered goes by calls, since the run's start.
-    pub(super) deadline: Option<Duration>,
+    /// When what batches have not answered goes by calls.
+    pub(super) by: Option<UnixMs>,
     pub(super) run: RunId,
     pub(super) seed: u64,
     pub(super) landing: UnboundedSender<Landed>,

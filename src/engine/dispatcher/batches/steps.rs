@@ -21,6 +21,8 @@ const UPLOADS: usize = 2;
 const LOOKS: usize = 8;
 /// Results read at a time.
 const COLLECTS: usize = 2;
+/// How often the time of day is looked at while there is a deadline.
+const TIME_OF_DAY: Duration = Duration::from_secs(30);
 /// Results that end in the middle of a line, in a row, before the last line is taken as it is.
 const CUTS: u32 = 5;
 
@@ -31,8 +33,7 @@ impl Dispatcher {
             return None;
         }
         let now = self.outfit.clock.elapsed();
-        if !self.outfit.desk.is_late && self.outfit.deadline.is_some_and(|deadline| deadline <= now)
-        {
+        if !self.outfit.desk.is_late && self.outfit.by.is_some_and(|by| by <= Clock::now()) {
             self.deadline_passes();
         }
         let mut closing = None;
@@ -64,7 +65,9 @@ impl Dispatcher {
                 }
             }
         }
-        let deadline = self.outfit.deadline.filter(|_| !self.outfit.desk.is_late);
+        // A machine that was asleep has not counted that time, so the time of day is looked at now and then.
+        let deadline = self.outfit.by.filter(|_| !self.outfit.desk.is_late);
+        let deadline = deadline.map(|by| self.outfit.clock.at(by).min(now + TIME_OF_DAY));
         [self.desk_wake, deadline, closing].into_iter().flatten().min()
     }
 
