@@ -97,9 +97,8 @@ impl Dispatcher {
                     self.is_seen(id, seen);
                 }
             }
-            Did::Look(Err(trouble)) | Did::Cancel(Err(trouble)) if is_not_found(&trouble) => {
-                self.look_for_a_trace(id);
-            }
+            Did::Look(Err(trouble)) if is_denied(&trouble) => self.look_for_a_trace(id),
+            Did::Cancel(Err(trouble)) if is_not_found(&trouble) => self.look_for_a_trace(id),
             // It has ended by itself, mostly; a look will tell.
             Did::Cancel(Err(Trouble::Refused(refused)))
                 if matches!(refused.kind, Refusal::Refused | Refusal::Unclear) =>
@@ -110,7 +109,7 @@ impl Dispatcher {
             Did::Trace(Ok(Trace::FileOnly)) => self.is_gone(id, true),
             Did::Trace(Ok(Trace::Nothing)) => self.is_gone(id, false),
             Did::Collect(Ok(())) => self.settle_missing(id),
-            Did::Collect(Err(trouble)) if is_not_found(&trouble) => {
+            Did::Collect(Err(trouble)) if is_denied(&trouble) => {
                 self.has_no_results(id, &trouble);
             }
             Did::Upload(Err(trouble)) => self.is_refused(id, Step::Upload, trouble),
@@ -434,6 +433,12 @@ fn shows_no_results(slot: &Slot, seen: &Seen) -> bool {
     let known = [&slot.output_file_id, &slot.error_file_id];
     let told = [&seen.object.output_file_id, &seen.object.error_file_id];
     slot.empty_looks < EMPTY_LOOKS && known.into_iter().chain(told).all(Option::is_none)
+}
+
+/// Says whether the provider says no, and not that it cannot now.
+fn is_denied(trouble: &Trouble) -> bool {
+    is_not_found(trouble)
+        || matches!(trouble, Trouble::Refused(refused) if refused.kind == Refusal::Refused)
 }
 
 fn is_not_found(trouble: &Trouble) -> bool {
