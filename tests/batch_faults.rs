@@ -530,3 +530,27 @@ fn an_answer_outside_the_choices_is_asked_again() {
     assert_eq!(failures(&folder), [(2, "invalid_answer".to_owned())]);
     assert_eq!(provider.batches()[1].texts().len(), 1);
 }
+
+#[test]
+fn a_key_that_a_result_repeats_is_not_put_on_record() {
+    const KEY: &str = "sk-a-key-that-nobody-must-see-0123456789";
+    let provider = BatchProvider::start(Script {
+        lines: Box::new(|_, output, _| {
+            for line in output {
+                let mut object: Value = serde_json::from_slice(line).unwrap();
+                object["response"]["body"]["system_fingerprint"] = json!(KEY);
+                *line = object.to_string().into_bytes();
+            }
+        }),
+        ..Script::default()
+    });
+    let mut folder = project(&provider, &texts(3), &[]);
+    folder.env("OPENAI_API_KEY", KEY);
+    run(&folder, &[]).ends(0);
+    for row in ["#1", "#2", "#3"] {
+        let reply = folder.ok(&["show", row, "--reply"]).stdout;
+        assert!(reply.contains("system_fingerprint") && !reply.contains(KEY), "{reply}");
+    }
+    // It is another key than the provider expects of these tests, and nothing else is wrong.
+    assert!(provider.take_breaches().iter().all(|breach| breach.contains("the key is")));
+}

@@ -89,6 +89,7 @@ async fn read_file(
         }
     };
     let (mut lines, mut store) = (Lines::new(), store);
+    let key = server.key.as_ref();
     let (mut chunk, mut bytes) = (Vec::new(), 0);
     loop {
         let part = download.next().await?;
@@ -96,7 +97,10 @@ async fn read_file(
             bytes += line.bytes.len();
             chunk.push(Raw {
                 number: line.number,
-                bytes: line.bytes.to_vec(),
+                // A line that repeats the key goes on record without it.
+                bytes: key
+                    .and_then(|key| key.redact(line.bytes))
+                    .unwrap_or_else(|| line.bytes.to_vec()),
                 is_whole: line.is_whole,
                 is_too_long: line.is_too_long,
             });
