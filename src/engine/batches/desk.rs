@@ -48,8 +48,8 @@ pub(in crate::engine) struct DeskLane {
     pub(in crate::engine) is_fed_again: bool,
     /// Requests that wait for room in the provider's queue.
     pub(in crate::engine) held: VecDeque<Box<Job>>,
-    /// Whether any request has had to wait for room.
-    pub(in crate::engine) has_held: bool,
+    /// Whether it has been told that not all requests find room.
+    pub(in crate::engine) is_told: bool,
     /// Tokens in the provider's queue, or about to be.
     enqueued: u64,
     /// Batches in a row that were refused or failed as a whole.
@@ -82,7 +82,7 @@ impl DeskLane {
             close_at: None,
             is_fed_again: false,
             held: VecDeque::new(),
-            has_held: false,
+            is_told: false,
             enqueued: 0,
             bad: 0,
             full: 0,

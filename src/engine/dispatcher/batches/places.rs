@@ -85,13 +85,12 @@ impl Dispatcher {
     pub(super) fn tell_of_oversized(&mut self, lane: usize, place: Place) {
         let at = &mut self.outfit.desk.lanes[lane];
         let policy = self.outfit.desk.settings.oversized;
-        let is_first = match place {
+        let is_for_want_of_room = match place {
             Place::In(_) => false,
-            Place::Realtime => at.crossed == 1 && at.has != HasBatches::No,
-            Place::Held => !std::mem::replace(&mut at.has_held, true),
-            Place::Refused => at.refused == 1,
+            Place::Realtime => at.crossed > 0 && at.has != HasBatches::No,
+            Place::Held | Place::Refused => true,
         };
-        if is_first {
+        if is_for_want_of_room && !std::mem::replace(&mut at.is_told, true) {
             let (model, limit) = (at.model.clone(), at.queue.limit());
             self.tell(Event::Oversized { model, limit, policy });
         }
