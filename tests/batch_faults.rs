@@ -86,6 +86,29 @@ fn a_create_that_failed_is_repeated_once_its_absence_is_proved() {
 }
 
 #[test]
+fn every_creation_is_proved_absent_by_listings_of_its_own() {
+    let provider = BatchProvider::start(Script {
+        on: Box::new(|kind, nth| match (kind, nth) {
+            (Kind::Create, 1 | 2) => oops(),
+            _ => Do::Right,
+        }),
+        ..Script::default()
+    });
+    let texts = texts(3);
+    let folder = project(&provider, &texts, &[]);
+    run(&folder, &[]).ends(0);
+    all_answered_once(&folder, &provider, &texts);
+    let kinds = provider.kinds();
+    let creates: Vec<usize> = (0..kinds.len()).filter(|at| kinds[*at] == Kind::Create).collect();
+    assert_eq!(creates.len(), 3, "{kinds:?}");
+    for pair in creates.windows(2) {
+        let between = &kinds[pair[0]..pair[1]];
+        let lists = between.iter().filter(|kind| **kind == Kind::List).count();
+        assert_eq!(lists, 3, "{kinds:?}");
+    }
+}
+
+#[test]
 fn an_upload_whose_reply_is_lost_makes_one_batch() {
     for lost in [Do::Despite(Act::Close), Do::Cut, Do::Instead(Act::Close), oops()] {
         let provider = BatchProvider::start(Script { foreign: 20, ..first(Kind::Upload, lost) });

@@ -136,7 +136,8 @@ impl Dispatcher {
         let before = std::mem::replace(&mut slot.status, status);
         let is_news = before != status;
         slot.hand = Hand::Free;
-        if is_news {
+        // Each creation has to be proved absent by listings of its own.
+        if is_news || event == BatchMove::Create {
             (slot.looks, slot.absences) = (0, 0);
         }
         if is_news || matches!(event, BatchMove::Seen(_)) {
