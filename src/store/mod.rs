@@ -52,4 +52,4 @@ pub use recover::Recovered;
 pub use report::{FailureExample, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
-pub use writer::{Order, Receipt, Writer};
+pub use writer::{Order, Receipt, Turn, Writer, Writing};
