@@ -164,7 +164,7 @@ async fn go(seed: u64, log: Log) -> Seen {
             Ran::ToItsEnd(_) => {}
         }
         books::hold(&project, &mut evidence);
-        if is_calm && books::nothing_is_left(&project) {
+        if books::nothing_is_left(&project) {
             books::hold_in_the_end(&project, scene.max_attempts);
             books::count(&project, |what, count| seen.add(what, count));
             return seen;

@@ -25,7 +25,7 @@ use std::time::Instant;
 use life::{Seen, Voice, live};
 
 /// Schedules of a test run that was not asked for any number.
-const SCHEDULES: u64 = 2_500;
+const SCHEDULES: u64 = 1_500;
 /// The first seed of these: the same for everybody, so that what fails here fails elsewhere.
 const FIRST_SEED: u64 = 1;
 /// Side by side.
