@@ -10,6 +10,7 @@
 //! promise is committed: it is only ever started by the receipt of that commit. The engine knows no
 //! terminal: it tells an observer [`crate::domain::Event`]s.
 
+mod audit;
 mod batches;
 mod clock;
 mod dispatcher;
@@ -24,6 +25,10 @@ mod transport;
 mod worker;
 mod world;
 
+pub use audit::{
+    AuditPlan, AuditReport, Bought, Check, Checked, DoubleBuys, Doubts, Finding, KEPT, MakeParts,
+    RowName, audit,
+};
 pub use batches::BatchServer;
 pub use clock::Clock;
 #[doc(hidden)]
