@@ -3,10 +3,14 @@
 use std::collections::HashMap;
 
 use overnight::domain::FailureClass;
+use overnight::engine::{AuditPlan, audit};
+use overnight::machine::plan::Liveness;
+use overnight::machine::request::{InDoubtPolicy, Policy};
+use overnight::store::PromptRecord;
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use crate::life::{Project, due};
+use crate::life::{Project, due, parts};
 
 /// What has been answered on record, as it was first seen: the attempt, its answer and its reply.
 pub(crate) type Evidence = HashMap<i64, (Option<String>, Option<Vec<u8>>)>;
@@ -32,10 +36,8 @@ const UNHEARD: &str = "SELECT count(*) FROM attempt WHERE outcome = 'in_doubt' O
 
 /// What must hold at any moment.
 pub(crate) fn hold(project: &Project, evidence: &mut Evidence) {
+    audit_is_clean(project);
     let conn = open(project);
-    let check: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-    assert_eq!(check, "ok");
-    none(&conn, "SELECT 1 FROM pragma_foreign_key_check");
     // What is at the provider was promised before.
     let totals = project.ledger().totals;
     let creating = "SELECT count(*) FROM batch_status WHERE status = 'creating'";
@@ -53,6 +55,25 @@ pub(crate) fn hold(project: &Project, evidence: &mut Evidence) {
     );
     evidence_stays(&conn, evidence);
     charges_are_on_record(project, &conn);
+}
+
+/// Works everything on record out a second time. A run that died has left what is in flight as it was.
+fn audit_is_clean(project: &Project) {
+    let make = |prompt: &PromptRecord| {
+        let policy =
+            Policy { max_attempts: 1, max_tokens_limit: None, in_doubt: InDoubtPolicy::Hold };
+        Ok(parts(prompt, policy))
+    };
+    let report = audit(&AuditPlan {
+        path: &project.path(),
+        now: project.now(),
+        liveness: Liveness::Idle,
+        threads: 1,
+        make: &make,
+        progress: &|_, _| (),
+    });
+    let report = report.unwrap();
+    assert!(report.total() == 0, "audit: {:#?}", report.findings);
 }
 
 /// What has once been answered is there for good, with the reply that it was read from.

@@ -10,19 +10,19 @@ use std::time::Duration;
 use fastrand::Rng;
 use http::{HeaderMap, HeaderValue, header};
 use overnight::domain::{
-    AnswerFormat, Endpoint, Event, HowEnded, Identity, MessageTemplate, ModelName, NewRow,
-    PromptSpec, Role, SourceFacts, Structured, TokenLimitField, UnixMs,
+    Event, HowEnded, Identity, NewRow, PromptSpec, SourceFacts, Structured, UnixMs,
 };
 use overnight::engine::{
     self, BatchPlan, BatchServer, Clock, Control, MostInBatches, Prices, Proxies, Purpose, RunPlan,
     Server, Task, TaskParts, Transport, World,
 };
+use overnight::input::prompt_file::{self, BaseUrl, PromptDefaults};
 use overnight::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
 use overnight::machine::pace::PaceSettings;
 use overnight::machine::plan::Liveness;
 use overnight::machine::prices::{ListedPrice, PriceTable};
 use overnight::machine::render::Template;
-use overnight::machine::request::InDoubtPolicy;
+use overnight::machine::request::{InDoubtPolicy, Policy};
 use overnight::machine::route::{Asked, HasBatches};
 use overnight::provider::batch::BatchUrls;
 use overnight::provider::{Encoder, WireAnswer, catalog, endpoint_url};
@@ -210,6 +210,10 @@ impl Project {
         self.dir.path().join("overnight.db")
     }
 
+    pub(crate) fn now(&self) -> UnixMs {
+        self.clock.time_of_day()
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
         self.provider.ledger()
     }
@@ -319,7 +323,7 @@ fn make(path: &Path, scene: &Scene) {
             format: "csv".to_owned(),
             encoding: "UTF-8".to_owned(),
             sha256: [7; 32],
-            bytes: 1,
+            bytes: 1 << 20,
             columns: ["id", "text"].map(str::to_owned).to_vec(),
         })
         .unwrap();
@@ -329,28 +333,25 @@ fn make(path: &Path, scene: &Scene) {
     }
 }
 
+/// Reads a prompt from its text, as a person would have written it.
 fn prompt(scene: &Scene, number: usize) -> (&'static str, PromptSpec) {
-    let (name, template, answer) = match number {
-        0 => ("main", "Say: {{ text }}", AnswerFormat::Text),
-        _ => {
-            let labels = ["good", "bad", "좋음"].map(str::to_owned).to_vec();
-            ("label", "Label: {{ text }}", AnswerFormat::Choices(labels))
-        }
+    let model = if number > 0 && scene.two_models { "large" } else { "small" };
+    let limits = scene.max_tokens.map_or_else(String::new, |tokens| {
+        format!("max_tokens: {tokens}\nmax_tokens_limit: {}\n", tokens * 16)
+    });
+    let (name, choices, body) = match number {
+        0 => ("main", "", "Say: {{ text }}"),
+        _ => ("label", "choices: [good, bad, 좋음]\n", "Label: {{ text }}"),
     };
-    let model = if number > 0 && scene.two_models { "simulated/large" } else { "simulated/small" };
-    let spec = PromptSpec {
-        source: template.to_owned(),
-        messages: vec![MessageTemplate { role: Role::User, template: template.to_owned() }],
-        model: ModelName::parse(model).unwrap(),
-        endpoint: Endpoint::ChatCompletions,
-        max_tokens: scene.max_tokens,
-        max_tokens_limit: scene.max_tokens.map(|tokens| tokens * 16),
-        token_limit_field: TokenLimitField::MaxTokens,
-        answer,
+    let text = format!("---\nmodel: simulated/{model}\n{limits}{choices}---\n{body}\n");
+    let defaults = PromptDefaults {
+        model: None,
+        max_tokens: None,
+        base_url: BaseUrl::Own,
         structured: Structured::Schema,
-        parameters: serde_json::Map::new(),
     };
-    (name, spec)
+    let parsed = prompt_file::parse(&text, &defaults, &mut |_| Err("there is none".to_owned()));
+    (name, parsed.unwrap().spec)
 }
 
 fn task(prompt: PromptRecord, store: &Store) -> Task {
@@ -363,12 +364,19 @@ fn task(prompt: PromptRecord, store: &Store) -> Task {
         headers,
         key: None,
     };
+    let policy = store.project().unwrap().policy(&prompt.spec, InDoubtPolicy::Resend);
+    let parts = parts(&prompt, policy);
+    Task::new(prompt, server, parts)
+}
+
+/// Makes a prompt ready, as the command line does.
+pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> TaskParts {
     let table = PriceTable::bundled();
     let listed = table.listed(&prompt.spec.model);
     let schema = wire_schema(&prompt.spec.answer);
     let wire = schema.map(|schema| WireAnswer::Schema { strict: strict_ready(&schema), schema });
     let asked_in_words = words(&prompt.spec.answer).map(WireAnswer::Words);
-    let parts = TaskParts {
+    TaskParts {
         price: Prices {
             realtime: listed.map(|listed| listed.price),
             batch: listed.map(ListedPrice::batch),
@@ -377,9 +385,8 @@ fn task(prompt: PromptRecord, store: &Store) -> Task {
         encoder: Encoder::new(&prompt.spec, wire.unwrap_or(WireAnswer::Free)),
         in_words: asked_in_words.map(|answer| Encoder::new(&prompt.spec, answer)),
         check: AnswerCheck::compile(&prompt.spec.answer).unwrap(),
-        policy: store.project().unwrap().policy(&prompt.spec, InDoubtPolicy::Resend),
-    };
-    Task::new(prompt, server, parts)
+        policy,
+    }
 }
 
 fn batch_server() -> BatchServer {

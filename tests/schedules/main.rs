@@ -74,7 +74,10 @@ fn every_schedule_keeps_the_promises() {
                                 *all.entry(what).or_default() += count;
                             }
                         }
-                        Err(words) => broken.lock().unwrap().push(words),
+                        Err(words) => {
+                            println!("{}", words.lines().next().unwrap_or_default());
+                            broken.lock().unwrap().push(words);
+                        }
                     }
                 }
             });

@@ -6,7 +6,9 @@ use super::finding::{Check, Finding, Findings};
 use super::ground::{Bought, Ground, Tally};
 use crate::domain::{BatchEnd, BatchStatus, Endpoint, RemoteStatus};
 use crate::machine::batch::{BatchMove, next};
-use crate::provider::batch::{BatchObject, Garbled, attempt_of, batch_object, result_line};
+use crate::provider::batch::{
+    BatchObject, Garbled, attempt_of, batch_object, batch_page, result_line,
+};
 use crate::store::{BatchEvidence, StatusEvidence, Store, StrayEvidence, Taken, Unpacked};
 
 /// Checks batches against what was counted of their attempts.
@@ -140,7 +142,7 @@ fn of_replies(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     let mut told: Option<BatchObject> = None;
     for step in seen {
         let Some(reply) = &step.reply else { continue };
-        let Ok(object) = batch_object(reply) else {
+        let Some(object) = told_of(batch, reply) else {
             wrong.push(format!("what the provider said of it as {} cannot be read", step.status));
             continue;
         };
@@ -198,6 +200,19 @@ fn of_replies(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     let others = pairs.into_iter().filter(|(_, is_other)| *is_other);
     wrong.extend(others.map(|(name, _)| format!("its {name} is not what the provider said")));
     wrong
+}
+
+/// Finds what a reply says of a batch. One that was found in a list once stood on record with all of the list.
+fn told_of(batch: &BatchEvidence, reply: &[u8]) -> Option<BatchObject> {
+    let is_it = |object: &BatchObject| {
+        Some(&object.id) == batch.provider_id.as_ref()
+            || object.token.as_ref() == Some(&batch.token)
+    };
+    let in_list = || {
+        let page = batch_page(reply).ok()?;
+        page.items.into_iter().map(|item| item.object).find(is_it)
+    };
+    batch_object(reply).ok().or_else(in_list)
 }
 
 /// Says whether a status is put down for what the provider said. A batch that was just created, and one that is

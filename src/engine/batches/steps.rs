@@ -281,8 +281,8 @@ impl Counter {
         for _ in 0..MOST_PAGES {
             let reply = Self::whole(self.get(url(after.as_deref())).await?)?;
             let page = read(&reply.body)?;
-            if let Some(found) = page.items.into_iter().find(&is_it) {
-                return Ok(Some((found, reply.body)));
+            if let Some(found) = page.items.into_iter().find(|item| is_it(&item.object)) {
+                return Ok(Some((found.object, Bytes::from(found.raw))));
             }
             match page.next {
                 None => return Ok(None),
