@@ -44,6 +44,16 @@ fn what_the_queue_does_not_take_waits_where_it_is_to_wait() {
 }
 
 #[test]
+fn one_that_waits_for_the_whole_queue_and_shares_an_answer_in_the_end_keeps_nobody_waiting() {
+    let twins = ["the same", "the same", "another", "the same", "one more"].map(str::to_owned);
+    let shop = Shop::open(&twins, &[], &["--prompt", "Say: {{ text }}"]);
+    // Each is too large for the queue, and goes when it is empty.
+    shop.run(&["--batch-tokens", "1", "--oversized", "wait"]).ends(0);
+    assert_eq!(calls_and_lines(&shop), (0, 3));
+    shop.all_answered();
+}
+
+#[test]
 fn what_the_queue_does_not_take_is_reported_where_it_is_to_fail() {
     let shop = narrow(&[]);
     shop.run(&["--batch-size", "6", "--oversized", "fail"]).ends(3);

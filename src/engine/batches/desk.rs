@@ -277,6 +277,11 @@ impl Desk {
         self.is_stirred = true;
     }
 
+    /// Says whether requests of a lane wait for room though its queue is empty.
+    pub(in crate::engine) fn is_waited_for_in_vain(&self, lane: usize) -> bool {
+        self.lanes[lane].enqueued == 0 && !self.lanes[lane].held.is_empty()
+    }
+
     /// Says whether a lane's open batches are small, and others are under way from which more may come back.
     pub(in crate::engine) fn may_grow(&self, lane: usize) -> bool {
         let is_small = |slot: &SlotId| self.slots[slot.0].load.requests < LEAST_FOR_A_BATCH;

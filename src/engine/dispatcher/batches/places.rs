@@ -173,6 +173,11 @@ impl Dispatcher {
             }
         }
         self.outfit.desk.is_stirred = true;
+        // Where no batch is left that could end, nobody else would let those go on who wait for room.
+        let lane = self.outfit.desk.slots[id.0].lane;
+        if self.outfit.desk.is_waited_for_in_vain(lane) {
+            self.place_held(lane);
+        }
     }
 
     /// Looks for places again for those who waited.
