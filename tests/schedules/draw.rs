@@ -112,6 +112,14 @@ fn faults(rng: &mut Rng) -> String {
         .iter()
         .map(|fault| {
             let when = match rng.u8(..4) {
+                // Each of these ends a run.
+                _ if matches!(
+                    fault,
+                    Fault::Quota | Fault::Unauthorized | Fault::Forbidden | Fault::ModelNotFound
+                ) =>
+                {
+                    "first:2".to_owned()
+                }
                 0 => "first:1".to_owned(),
                 1 => format!("every:{}", rng.u8(2..6)),
                 // Shares of one moment must not add up to more than all.
