@@ -30,4 +30,4 @@ pub use run::run_with;
 pub use run::{BatchPlan, Control, EngineError, MostInBatches, Opens, Purpose, RunPlan, run};
 pub use secret::Secret;
 pub use task::{Prices, Server, Task, TaskParts, message_tokens, overhead_tokens};
-pub use transport::{Proxies, Transport};
+pub use transport::{Proxies, Transport, is_near};

@@ -28,6 +28,12 @@ use crate::store::{
 const CHUNK: usize = 500;
 /// Bytes after which fewer lines are put on record together.
 const CHUNK_BYTES: usize = 4 << 20;
+/// How many lines of a file are read for each request of its batch, and beyond that.
+const LINES_A_REQUEST: u64 = 4;
+const MORE_LINES: u64 = 10_000;
+/// How many bytes of a file are read for each request of its batch, and beyond that.
+const BYTES_A_REQUEST: u64 = 1 << 20;
+const MORE_BYTES: u64 = 256 << 20;
 
 /// What is needed to read the results of a batch.
 pub(in crate::engine) struct Collecting {
@@ -38,6 +44,30 @@ pub(in crate::engine) struct Collecting {
     pub(in crate::engine) out: UnboundedSender<Stepped>,
     /// Whether a last line that ends in the middle is taken as it is.
     pub(in crate::engine) takes_cut: bool,
+    /// How many requests are in the batch.
+    pub(in crate::engine) requests: u64,
+}
+
+/// How much of a result file is left to be read. One that goes on for ever must neither fill the disk nor hold a run,
+/// and ends where no file that is one could.
+struct Rest {
+    lines: u64,
+    bytes: u64,
+}
+
+impl Rest {
+    fn of(requests: u64) -> Self {
+        let of = |each: u64, more: u64| requests.saturating_mul(each).saturating_add(more);
+        Self { lines: of(LINES_A_REQUEST, MORE_LINES), bytes: of(BYTES_A_REQUEST, MORE_BYTES) }
+    }
+
+    /// Takes a part of the file in. Says whether more may follow.
+    fn goes_on(&mut self, part: &[u8]) -> bool {
+        let lines = part.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.lines = self.lines.saturating_sub(lines);
+        self.bytes = self.bytes.saturating_sub(part.len() as u64);
+        self.lines > 0 && self.bytes > 0
+    }
 }
 
 /// The two result files, where they are.
@@ -91,6 +121,7 @@ async fn read_file(
     let (mut lines, mut store) = (Lines::new(), store);
     let key = server.key.as_ref();
     let (mut chunk, mut bytes) = (Vec::new(), 0);
+    let mut rest = Rest::of(collecting.requests);
     loop {
         let part = download.next().await?;
         let mut take = |line: Line<'_>| {
@@ -110,6 +141,9 @@ async fn read_file(
             break;
         };
         lines.push(&part, &mut take);
+        if !rest.goes_on(&part) {
+            break;
+        }
         while chunk.len() >= CHUNK || (bytes >= CHUNK_BYTES && !chunk.is_empty()) {
             let rest = chunk.split_off(chunk.len().min(CHUNK));
             let full = std::mem::replace(&mut chunk, rest);

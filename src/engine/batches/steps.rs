@@ -3,6 +3,7 @@
 //! Each makes one call (a listing: one a page) and says what came of it; what that means is decided
 //! elsewhere. Nothing is repeated here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -276,6 +277,7 @@ impl Counter {
         is_it: impl Fn(&T) -> bool,
     ) -> Result<Option<(T, Bytes)>, Trouble> {
         let mut after: Option<String> = None;
+        let mut seen = HashSet::new();
         for _ in 0..MOST_PAGES {
             let reply = Self::whole(self.get(url(after.as_deref())).await?)?;
             let page = read(&reply.body)?;
@@ -284,7 +286,8 @@ impl Counter {
             }
             match page.next {
                 None => return Ok(None),
-                Some(next) if after.as_ref() == Some(&next) => break,
+                // The same page again, or a circle of them.
+                Some(next) if !seen.insert(next.clone()) => break,
                 Some(next) => after = Some(next),
             }
         }

@@ -32,6 +32,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const NOBODY: u32 = 5;
 /// Creations in a row that are refused because the file is not found yet.
 const FILE_TRIES: u32 = 12;
+/// Calls in a row that fail before a batch is left to the next run, at least.
+const MOST_FAILURES: u32 = 10;
+/// For how long they have to fail before that, at most: a night may hold an outage.
+const TROUBLED: Duration = Duration::from_hours(4);
+/// The same in the longest pauses between two looks, where that is less.
+const TROUBLED_POLLS: u32 = 240;
 /// How long results are asked for that the provider says it does not have.
 const IN_VAIN: Duration = Duration::from_hours(1);
 
@@ -308,6 +314,9 @@ impl Dispatcher {
         };
         let again_in = pause_after_failure(slot.failures, longest, trouble.asked_pause(), jitter);
         slot.next_at = now + again_in;
+        let since = *slot.troubled_since.get_or_insert(now);
+        let is_over = now.saturating_sub(since) >= TROUBLED.min(poll * TROUBLED_POLLS);
+        slot.is_given_up = is_over && slot.failures >= MOST_FAILURES;
         let (failures, batch, status) = (slot.failures, slot.id, slot.status);
         if !self.is_reached && failures >= NOBODY {
             let class = FailureClass::Unreachable;

@@ -51,7 +51,7 @@ impl Dispatcher {
             let mut free = self.outfit.desk.free_hands([UPLOADS, LOOKS, COLLECTS]);
             for index in 0..self.outfit.desk.slots.len() {
                 let slot = &self.outfit.desk.slots[index];
-                if !slot.is_ready() || (!self.outfit.desk.settings.waits && slot.may_be_left()) {
+                if !slot.is_ready() || slot.may_be_left(self.outfit.desk.settings.waits) {
                     continue;
                 }
                 let next_at = slot.next_at;
@@ -141,7 +141,7 @@ impl Dispatcher {
             (slot.looks, slot.absences) = (0, 0);
         }
         if is_news || matches!(event, BatchMove::Seen(_)) {
-            slot.failures = 0;
+            (slot.failures, slot.troubled_since) = (0, None);
         }
         slot.ended = status.end().or(slot.ended);
         let lane = slot.lane;
@@ -258,6 +258,7 @@ impl Dispatcher {
                     tasks: Arc::clone(&self.outfit.tasks),
                     out: out.clone(),
                     takes_cut: slot.failures >= CUTS,
+                    requests: slot.load.requests,
                 };
                 let open = Arc::clone(&self.outfit.open);
                 hand(id, out, |trouble| Did::Collect(Err(trouble)), async move {
