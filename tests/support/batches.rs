@@ -431,8 +431,10 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         if stop == Some(Point::Done) {
             return shared.stop_here(Point::Done);
         }
-        if let Reply::Plain(Act::Hang) = reply {
-            return shared.hang();
+        match &reply {
+            Reply::Plain(Act::Hang) => return shared.hang(),
+            Reply::Plain(Act::Play(play)) => return (play.0)(stream, &|| shared.state().is_over),
+            _ => {}
         }
         let goes_on = reply.write(stream);
         if stop == Some(Point::Replied) {

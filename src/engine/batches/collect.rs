@@ -32,8 +32,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 const LINES_A_REQUEST: u64 = 4;
 const MORE_LINES: u64 = 10_000;
 /// How many bytes of a file are read for each request of its batch, and beyond that.
-const BYTES_A_REQUEST: u64 = 1 << 20;
-const MORE_BYTES: u64 = 256 << 20;
+const BYTES_A_REQUEST: u64 = 4 << 20;
+const MORE_BYTES: u64 = 64 << 20;
 
 /// What is needed to read the results of a batch.
 pub(in crate::engine) struct Collecting {
@@ -94,20 +94,28 @@ pub(in crate::engine) async fn collect(
     let collecting = Arc::new(collecting);
     let mut store = store;
     let files = [(ResultFile::Output, results.output), (ResultFile::Error, results.error)];
+    let mut is_foreign = false;
     for (file, id) in files {
         if let Some(id) = id {
-            store = read_file(counter, &collecting, (file, &id), store).await?;
+            let ours;
+            (store, ours) = read_file(counter, &collecting, (file, &id), store).await?;
+            is_foreign |= ours == 0 && file == ResultFile::Output;
         }
+    }
+    // A page of some proxy, most likely. What was paid for is not given up for that at once.
+    if is_foreign && !collecting.takes_cut {
+        return Err(Trouble::Unreadable("the output file holds no line of this batch".to_owned()));
     }
     Ok(())
 }
 
+/// Reads a file and hands over every line. Says too how many of them are of this batch.
 async fn read_file(
     counter: &Counter,
     collecting: &Arc<Collecting>,
     (file, id): (ResultFile, &str),
     store: Store,
-) -> Result<Store, Trouble> {
+) -> Result<(Store, u64), Trouble> {
     let server = &counter.server;
     let call =
         Call { url: server.urls.content(id), headers: server.headers.clone(), body: Bytes::new() };
@@ -120,7 +128,7 @@ async fn read_file(
     };
     let (mut lines, mut store) = (Lines::new(), store);
     let key = server.key.as_ref();
-    let (mut chunk, mut bytes) = (Vec::new(), 0);
+    let (mut chunk, mut bytes, mut ours) = (Vec::new(), 0, 0);
     let mut rest = Rest::of(collecting.requests);
     loop {
         let part = download.next().await?;
@@ -148,19 +156,22 @@ async fn read_file(
             let rest = chunk.split_off(chunk.len().min(CHUNK));
             let full = std::mem::replace(&mut chunk, rest);
             bytes = chunk.iter().map(|raw| raw.bytes.len()).sum();
-            store = hand_over(collecting, (file, full), store).await?;
+            let known;
+            (store, known) = hand_over(collecting, (file, full), store).await?;
+            ours += known;
         }
     }
-    hand_over(collecting, (file, chunk), store).await
+    let (store, known) = hand_over(collecting, (file, chunk), store).await?;
+    Ok((store, ours + known))
 }
 
 async fn hand_over(
     collecting: &Arc<Collecting>,
     (file, raw): (ResultFile, Vec<Raw>),
     store: Store,
-) -> Result<Store, Trouble> {
+) -> Result<(Store, u64), Trouble> {
     if raw.is_empty() {
-        return Ok(store);
+        return Ok((store, 0));
     }
     let reader = Arc::clone(collecting);
     let read = tokio::task::spawn_blocking(move || {
@@ -170,13 +181,15 @@ async fn hand_over(
     let (read, store) =
         read.await.map_err(|_| Trouble::Record("reading the results broke off".to_owned()))?;
     let ReadLines { lines, first, is_cut } = read?;
+    let is_ours = |line: &&ResultLine| matches!(line.kind, LineKind::Settles(_));
+    let ours = lines.iter().filter(is_ours).count() as u64;
     let (go, went) = oneshot::channel();
     let did = Did::Lines(lines, first, go);
     let sent = collecting.out.send(Stepped::Step(collecting.slot, Box::new(did)));
     if sent.is_err() || went.await.is_err() {
         return Err(Trouble::Record("the run has stopped".to_owned()));
     }
-    if is_cut { Err(Trouble::CutShort) } else { Ok(store) }
+    if is_cut { Err(Trouble::CutShort) } else { Ok((store, ours)) }
 }
 
 struct ReadLines {

@@ -133,6 +133,14 @@ impl Trouble {
         }
     }
 
+    /// Says whether the connection broke off, or nothing came of it in time.
+    pub(in crate::engine) fn breaks_off(&self) -> bool {
+        matches!(
+            self,
+            Self::NoReply(NoReply { class: FailureClass::Connection | FailureClass::Timeout, .. })
+        )
+    }
+
     pub(in crate::engine) fn is_unreachable(&self) -> bool {
         matches!(self, Self::NoReply(NoReply { class: FailureClass::Unreachable, .. }))
     }

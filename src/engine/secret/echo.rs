@@ -7,30 +7,33 @@ use std::ops::Range;
 pub(super) struct Echoes {
     /// Its bytes, each of which may be written as itself or escaped.
     plain: Vec<u8>,
-    /// What stands in the base64 of any text that holds it, at each of the three places where it can begin.
+    /// What stands in the base64 of any text that holds it, at each of the three places where it can begin, as URLs write
+    /// it.
     base64: [Vec<u8>; 3],
+    /// Whether any of these can start with a byte: what is looked through is long, and mostly something else.
+    starts: Box<[bool; 256]>,
 }
 
 impl Echoes {
     pub(super) fn of(key: &str) -> Self {
         let plain = key.as_bytes().to_vec();
         let base64 = [0, 1, 2].map(|before| core_of_base64(&plain, before));
-        Self { plain, base64 }
+        let mut starts = Box::new([false; 256]);
+        let firsts = base64.iter().chain([&plain]).filter_map(|way| way.first());
+        for byte in firsts.chain(b"\\%&") {
+            starts[usize::from(*byte)] = true;
+        }
+        (starts[usize::from(b'+')], starts[usize::from(b'/')]) = (true, true);
+        Self { plain, base64, starts }
     }
 
     /// Returns where the key stands first.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<Range<usize>> {
-        let first = self.plain.first()?;
-        let starts = |byte: u8| {
-            byte == *first
-                || matches!(byte, b'\\' | b'%' | b'&')
-                || self.base64.iter().any(|core| core.first().map(url_safe) == Some(url_safe(&byte)))
-        };
+        let can_start = |byte: &u8| self.starts[usize::from(*byte)];
         let mut from = 0;
-        while let Some(at) = bytes[from..].iter().position(|byte| starts(*byte)) {
+        while let Some(at) = bytes[from..].iter().position(can_start) {
             let at = from + at;
-            let length = self.here(&bytes[at..]);
-            if let Some(length) = length {
+            if let Some(length) = self.here(&bytes[at..]) {
                 return Some(at..at + length);
             }
             from = at + 1;
@@ -41,21 +44,20 @@ impl Echoes {
     /// Returns how long the key is that stands at the start of `bytes`, if it does.
     fn here(&self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
-        let is_plain = self.plain.iter().all(|wanted| match written(&bytes[at..], *wanted) {
+        let mut is_next = |wanted: &u8| match written(&bytes[at..], *wanted) {
             Some(length) => {
                 at += length;
                 true
             }
             None => false,
-        });
-        if is_plain {
+        };
+        if self.plain.iter().all(&mut is_next) {
             return Some(at);
         }
-        let same = |core: &&Vec<u8>| {
-            let found = bytes.iter().map(url_safe).take(core.len());
-            core.len() <= bytes.len() && found.eq(core.iter().map(url_safe))
+        let is_here = |core: &&Vec<u8>| {
+            core.len() <= bytes.len() && bytes.iter().zip(*core).all(|(byte, digit)| url_safe(*byte) == *digit)
         };
-        self.base64.iter().find(same).map(Vec::len)
+        self.base64.iter().find(is_here).map(Vec::len)
     }
 }
 
@@ -103,10 +105,10 @@ fn number(digits: &[u8], radix: u32) -> Option<u32> {
     if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
-/// Returns the part of the base64 of a text with a key in it that the rest of the text has no part in, where
+/// Returns the part of the base64, as URLs write it, of a text with a key in it that the rest of the text has no part in, where
 /// `before` bytes of the key's first group of three are others.
 fn core_of_base64(key: &[u8], before: usize) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let bit = |at: usize| {
         let at = at - before * 8;
         key[at / 8] >> (7 - at % 8) & 1
@@ -120,10 +122,10 @@ fn core_of_base64(key: &[u8], before: usize) -> Vec<u8> {
 }
 
 /// The two digits that URLs write otherwise.
-fn url_safe(byte: &u8) -> u8 {
+fn url_safe(byte: u8) -> u8 {
     match byte {
         b'+' => b'-',
         b'/' => b'_',
-        other => *other,
+        other => other,
     }
 }

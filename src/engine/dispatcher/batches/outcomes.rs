@@ -332,7 +332,7 @@ impl Dispatcher {
     pub(super) fn is_refused(&mut self, id: SlotId, what: Step, trouble: Trouble) {
         let slot = &mut self.outfit.desk.slots[id.0];
         let Trouble::Refused(refused) = &trouble else {
-            let is_cut = matches!(trouble, Trouble::NoReply(_)) && !trouble.is_unreachable();
+            let is_cut = trouble.breaks_off();
             if what == Step::Upload && is_cut && slot.failures >= BROKEN_UPLOADS {
                 return self.is_too_large(id, &trouble.words());
             }
