@@ -166,8 +166,11 @@ fn headers(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(key) = &key {
         let bearer = format!("Bearer {}", key.expose());
-        let mut value = HeaderValue::from_str(&bearer).map_err(|_| {
-            // The error is not passed on: nothing of the key may be shown.
+        // Quotes that a text program has made round get into keys, and would be sent.
+        let value = Some(bearer).filter(|bearer| bearer.is_ascii());
+        let value = value.and_then(|bearer| HeaderValue::from_str(&bearer).ok());
+        let mut value = value.ok_or_else(|| {
+            // Nothing of the key may be shown.
             Failure::error(format!("the key in {} cannot be sent", provider.key_vars.join(" or ")))
                 .hint("it holds a character that no key has; copy it again")
         })?;
@@ -194,7 +197,9 @@ fn in_clear(provider: &Provider, url: &Url) -> Failure {
     Failure::usage(format!("the key in {name} would go to {host} in the clear, and was not sent"))
         .because(format!("the base URL is http://, and {host} is another machine"))
         .hint("a base URL with https:// keeps it from whoever is in between")
-        .hint(format!("a server that needs no key gets none where {name} is set nowhere, .env included"))
+        .hint(format!(
+            "a server that needs no key gets none where {name} is set nowhere, .env included"
+        ))
         .hint("`--insecure-http` sends it all the same, OVERNIGHT_INSECURE_HTTP=1 always does")
 }
 

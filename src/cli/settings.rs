@@ -85,7 +85,8 @@ impl Settings {
     /// Returns a provider's key. One that is set and no text must not be taken for none.
     #[expect(clippy::disallowed_methods, reason = "the one home of reading the environment")]
     pub(crate) fn key(&self, provider: &Provider) -> Result<Option<Secret>, Failure> {
-        let is_no_text = |name: &&&str| std::env::var_os(name).is_some_and(|key| key.to_str().is_none());
+        let is_no_text =
+            |name: &&&str| std::env::var_os(name).is_some_and(|key| key.to_str().is_none());
         if let Some(name) = provider.key_vars.iter().find(is_no_text) {
             return Err(Failure::error(format!("the key in {name} is no text"))
                 .hint("it holds bytes that no key has; copy it again"));

@@ -117,8 +117,8 @@ fn read(task: &Task, (ticket, form): (u64, Structured), reply: &Reply, took: Dur
     landed.requests_limit = seen(limits.requests.limit, limits.requests.remaining);
     let tokens = landed.usage.map_or(0, |usage| usage.input + usage.output) as f64;
     // A minute that has no room for what was just served is none of this model's.
-    landed.tokens_limit = seen(limits.tokens.limit, limits.tokens.remaining)
-        .filter(|seen| seen.per_minute >= tokens);
+    landed.tokens_limit =
+        seen(limits.tokens.limit, limits.tokens.remaining).filter(|seen| seen.per_minute >= tokens);
     pack(task, reply, &mut landed);
     landed
 }

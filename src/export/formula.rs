@@ -63,7 +63,8 @@ fn is_number(text: &str) -> bool {
         None => digits(mantissa),
     };
     is_mantissa
-        && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+        && exponent
+            .is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
 }
 
 #[cfg(test)]
@@ -115,8 +116,22 @@ mod tests {
     #[test]
     fn numbers_and_texts_stay() {
         for cell in [
-            "", "-5", "+3.2", "-.5", "-5.", "+1e9", "-1.5E-7", " -5 ", "5", "a=b", "a-b", "'", "'a", "{\"a\":1}",
-            "말 = 말", "x\n=1",
+            "",
+            "-5",
+            "+3.2",
+            "-.5",
+            "-5.",
+            "+1e9",
+            "-1.5E-7",
+            " -5 ",
+            "5",
+            "a=b",
+            "a-b",
+            "'",
+            "'a",
+            "{\"a\":1}",
+            "말 = 말",
+            "x\n=1",
         ] {
             assert_eq!(safe(cell), cell, "{cell:?}");
         }

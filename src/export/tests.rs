@@ -126,7 +126,11 @@ fn csv_keeps_every_cell_as_it_was() {
 fn a_byte_order_mark_is_written_only_when_asked_for() {
     let plain = write(text_shape(&["이름"]), CSV, &[]);
     assert_eq!(plain, "이름,answer,state\n");
-    let marked = write(text_shape(&["이름"]), Format::Csv(CsvStyle { mark: Mark::With, ..CsvStyle::default() }), &[]);
+    let marked = write(
+        text_shape(&["이름"]),
+        Format::Csv(CsvStyle { mark: Mark::With, ..CsvStyle::default() }),
+        &[],
+    );
     assert_eq!(marked, format!("\u{feff}{plain}"));
     assert_eq!(write(shape(&[], vec![]), CSV, &[]), "");
 }
@@ -213,10 +217,7 @@ fn fields_that_the_schema_does_not_name_are_counted() {
 fn an_answer_without_named_fields_is_whole() {
     let one = shape(&[], vec![prompt("main", object(&[]))]);
     let rows = [row(1, "{}", vec![answered(r#"{"b":2}"#)])];
-    assert_eq!(
-        write(one.clone(), CSV, &rows),
-        "answer,state\n\"{\"\"b\"\":2}\",answered\n"
-    );
+    assert_eq!(write(one.clone(), CSV, &rows), "answer,state\n\"{\"\"b\"\":2}\",answered\n");
     assert_eq!(write(one, Format::Jsonl, &rows), "{\"answer\":{\"b\":2},\"state\":\"answered\"}\n");
 }
 

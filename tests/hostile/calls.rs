@@ -16,7 +16,8 @@ pub(crate) fn project(provider: &Provider, rows: &[&str], init: &[&str]) -> Fold
     folder.env("OPENAI_API_KEY", "sk-of-nobody-0123456789");
     let url = provider.base_url();
     let model = ["init", "--model", "gpt-4o-mini", "--base-url", &url];
-    let prompt: &[&str] = if init.contains(&"--prompt") { &[] } else { &["--prompt", "{{ text }}"] };
+    let prompt: &[&str] =
+        if init.contains(&"--prompt") { &[] } else { &["--prompt", "{{ text }}"] };
     folder.ok(&[&model, prompt, init].concat());
     let mut table = csv::Writer::from_writer(vec![]);
     table.write_record(["text"]).unwrap();
@@ -47,7 +48,8 @@ fn attempts(folder: &Folder) -> HashMap<String, Vec<String>> {
 
 /// Demands that no error on record repeats a body.
 pub(crate) fn no_error_repeats_a_body(folder: &Folder) {
-    let sql = "SELECT coalesce(error, '') FROM attempt UNION SELECT coalesce(error, '') FROM request
+    let sql =
+        "SELECT coalesce(error, '') FROM attempt UNION SELECT coalesce(error, '') FROM request
                UNION SELECT coalesce(error, '') FROM batch";
     for error in query(folder, sql).concat() {
         assert!(!error.contains(MARKER) && !error.contains("xxxx"), "{error}");
@@ -73,7 +75,12 @@ fn a_call_that_meets_a_hostile_reply_is_tried_again_and_answered() {
         assert!(wrong.is_empty(), "{wrong:#?}");
         no_error_repeats_a_body(&folder);
         assert!(!ended.said.stderr.contains(MARKER));
-        println!("{} hostile replies to calls: {:?}, {} KiB", rows.len(), ended.took, ended.peak_kib);
+        println!(
+            "{} hostile replies to calls: {:?}, {} KiB",
+            rows.len(),
+            ended.took,
+            ended.peak_kib
+        );
     }
 }
 
@@ -116,21 +123,35 @@ fn what_is_odd_and_can_be_read_is_an_answer() {
     };
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
         ("a mark in front", [b"\xef\xbb\xbf".to_vec(), reply("\"fine\"")].concat(), "fine"),
-        ("blanks around", [b"\n \t".to_vec(), reply("\"fine\""), b"\r\n".to_vec()].concat(), "fine"),
+        (
+            "blanks around",
+            [b"\n \t".to_vec(), reply("\"fine\""), b"\r\n".to_vec()].concat(),
+            "fine",
+        ),
         ("a NUL", reply("\"a\\u0000b\""), "a\0b"),
         ("half a pair", reply("\"a\\ud83db\""), "a\u{fffd}b"),
-        ("no UTF-8", [&b"{\"choices\":[{\"message\":{\"content\":\"a"[..], b"\xff\xfe", b"b\"}}]}"].concat(), "a\u{fffd}\u{fffd}b"),
+        (
+            "no UTF-8",
+            [&b"{\"choices\":[{\"message\":{\"content\":\"a"[..], b"\xff\xfe", b"b\"}}]}"].concat(),
+            "a\u{fffd}\u{fffd}b",
+        ),
         ("a number beyond numbers", with("created", "1e400"), "fine"),
         ("a very long number", with("created", &"9".repeat(10_000)), "fine"),
         ("a key twice", with("choices", "[]"), "malformed_reply"),
-        ("a deep field nobody reads", with("extra", &("[".repeat(100_000) + &"]".repeat(100_000))), "fine"),
+        (
+            "a deep field nobody reads",
+            with("extra", &("[".repeat(100_000) + &"]".repeat(100_000))),
+            "fine",
+        ),
         ("a deep answer", reply(&format!("\"{}\"", "[".repeat(100_000))), &"[".repeat(100_000)),
         ("NaN", with("created", "NaN"), "malformed_reply"),
         ("a raw NUL between", [reply("\"fine\""), b"\0".to_vec()].concat(), "malformed_reply"),
         ("two objects", [reply("\"fine\""), reply("\"fine\"")].concat(), "malformed_reply"),
     ]
     .into_iter()
-    .map(|(name, body, comes_to)| (name, body, Box::leak(comes_to.to_owned().into_boxed_str()) as &str))
+    .map(|(name, body, comes_to)| {
+        (name, body, Box::leak(comes_to.to_owned().into_boxed_str()) as &str)
+    })
     .collect();
     let bodies: HashMap<String, Vec<u8>> =
         cases.iter().map(|(name, body, _)| ((*name).to_owned(), body.clone())).collect();
@@ -148,6 +169,10 @@ fn what_is_odd_and_can_be_read_is_an_answer() {
     );
     for (name, _, comes_to) in &cases {
         let found = came.iter().find(|row| row[0] == *name).unwrap();
-        assert_eq!(found[1].chars().take(40).collect::<String>(), comes_to.chars().take(40).collect::<String>(), "{name}");
+        assert_eq!(
+            found[1].chars().take(40).collect::<String>(),
+            comes_to.chars().take(40).collect::<String>(),
+            "{name}"
+        );
     }
 }

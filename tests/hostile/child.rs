@@ -55,7 +55,8 @@ pub(crate) fn watch(folder: &Folder, args: &[&str], bound: Duration) -> Ended {
         if start.elapsed() > bound {
             child.kill().unwrap();
             child.wait().unwrap();
-            let said = Said { code: None, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+            let said =
+                Said { code: None, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
             panic!("it did not end within {bound:?}: {said:#?}");
         }
         std::thread::sleep(Duration::from_millis(2));

@@ -14,7 +14,8 @@ use crate::support::batches::runs::{all_answered_once, project, query, texts};
 use crate::support::batches::{BatchProvider, Do, Kind, Script};
 
 const BOUND: Duration = Duration::from_mins(3);
-const RUN: &[&str] = &["run", "--route", "batch", "--poll", "20ms", "--timeout", "1s", "--batch-size", "1"];
+const RUN: &[&str] =
+    &["run", "--route", "batch", "--poll", "20ms", "--timeout", "1s", "--batch-size", "1"];
 
 /// Plays every scene at an endpoint, two before each good call, and demands that nothing is bought twice or lost.
 fn each_scene_at(kind: Kind, before: impl Fn(Kind, usize) -> Do + Send + Sync + 'static) {
@@ -53,7 +54,12 @@ fn each_scene_at(kind: Kind, before: impl Fn(Kind, usize) -> Do + Send + Sync + 
     watch(&folder, RUN, BOUND).ends(0);
     assert_eq!(provider.kinds().len(), calls, "a second run has nothing to do");
     assert!(ended.peak_kib < 400 << 10, "{} KiB", ended.peak_kib);
-    println!("{} hostile replies at {kind:?}: {:?}, {} KiB", SCENES.len(), ended.took, ended.peak_kib);
+    println!(
+        "{} hostile replies at {kind:?}: {:?}, {} KiB",
+        SCENES.len(),
+        ended.took,
+        ended.peak_kib
+    );
 }
 
 fn right(_: Kind, _: usize) -> Do {
@@ -146,7 +152,10 @@ fn a_listing_without_end_is_given_up_and_creates_nothing() {
                 Kind::List if nth < 6 => Do::Instead(match way {
                     0 => page(nth, "batch_1"),
                     1 => page(nth, &format!("batch_{}", nth % 2)),
-                    _ => Act::json(200, &json!({"object": "list", "has_more": true, "data": [], "last_id": "x"})),
+                    _ => Act::json(
+                        200,
+                        &json!({"object": "list", "has_more": true, "data": [], "last_id": "x"}),
+                    ),
                 }),
                 _ => Do::Right,
             }),
@@ -158,7 +167,9 @@ fn a_listing_without_end_is_given_up_and_creates_nothing() {
         // A cursor out of a lie may be one that the truth does not know, which stops the run.
         let ends: Vec<_> = (0..3).map(|_| watch(&folder, &run, BOUND).said.code).collect();
         assert!(matches!(ends[0], Some(0 | 1)) && ends[2] == Some(0), "{ends:?}");
-        assert!(provider.take_breaches().iter().all(|breach| breach.contains("a list after batch_")));
+        assert!(
+            provider.take_breaches().iter().all(|breach| breach.contains("a list after batch_"))
+        );
         all_answered_once(&folder, &provider, &texts);
         assert_eq!(provider.batches().len(), 1);
     }

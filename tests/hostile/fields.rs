@@ -21,8 +21,27 @@ const BOUND: Duration = Duration::from_mins(3);
 /// Values as JSON text: no tree holds all of them.
 fn wrong_values() -> Vec<String> {
     let deep = "[".repeat(500) + &"]".repeat(500);
-    let texts = ["null", "true", "false", "0", "7", "-1", "1.5", "1e400", "-1e400", "99999999999999999999999", "\"\""];
-    let more = [format!("\"{MARKER}\""), "\"NaN\"".into(), "[]".into(), "{}".into(), format!("[{{\"{MARKER}\":1}}]"), deep];
+    let texts = [
+        "null",
+        "true",
+        "false",
+        "0",
+        "7",
+        "-1",
+        "1.5",
+        "1e400",
+        "-1e400",
+        "99999999999999999999999",
+        "\"\"",
+    ];
+    let more = [
+        format!("\"{MARKER}\""),
+        "\"NaN\"".into(),
+        "[]".into(),
+        "{}".into(),
+        format!("[{{\"{MARKER}\":1}}]"),
+        deep,
+    ];
     texts.iter().map(ToString::to_string).chain(more).collect()
 }
 
@@ -34,7 +53,10 @@ fn places(value: &Value, at: &str, found: &mut Vec<String>) {
             fields.iter().for_each(|(name, value)| places(value, &format!("{at}/{name}"), found));
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(nth, value)| places(value, &format!("{at}/{nth}"), found));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(nth, value)| places(value, &format!("{at}/{nth}"), found));
         }
         _ => {}
     }
@@ -67,7 +89,10 @@ fn mutants(valid: &Value) -> Vec<Mutant> {
             let mut without = valid.clone();
             if let Some(fields) = without.pointer_mut(parent).and_then(Value::as_object_mut) {
                 fields.remove(name);
-                all.push(Mutant { name: format!("{place} is not there"), text: without.to_string() });
+                all.push(Mutant {
+                    name: format!("{place} is not there"),
+                    text: without.to_string(),
+                });
             }
         }
     }
@@ -154,7 +179,10 @@ fn each_row_its_mutant(status: u16, valid: &Value, endpoint: &str) -> usize {
 
 #[test]
 fn every_field_of_a_chat_completion_may_be_wrong() {
-    println!("{} mutants of a chat completion", each_row_its_mutant(200, &chat_reply(), "chat/completions"));
+    println!(
+        "{} mutants of a chat completion",
+        each_row_its_mutant(200, &chat_reply(), "chat/completions")
+    );
 }
 
 #[test]
@@ -166,7 +194,10 @@ fn every_field_of_a_response_may_be_wrong() {
 fn every_field_of_an_error_may_be_wrong() {
     let error = json!({"error": {"message": "m", "type": "invalid_request_error", "param": "p", "code": "invalid_value"}});
     for status in [400, 500] {
-        println!("{} mutants of an error {status}", each_row_its_mutant(status, &error, "chat/completions"));
+        println!(
+            "{} mutants of an error {status}",
+            each_row_its_mutant(status, &error, "chat/completions")
+        );
     }
 }
 
@@ -184,7 +215,10 @@ fn every_field_of_a_result_line_may_be_wrong() {
         lines: Box::new(move |nth, output, _| {
             for (line, mutant) in output.iter_mut().zip(&lines).filter(|_| nth == 1) {
                 let valid: Value = serde_json::from_slice(line).unwrap();
-                *line = mutant.text.replace("CUSTOM", valid["custom_id"].as_str().unwrap()).into_bytes();
+                *line = mutant
+                    .text
+                    .replace("CUSTOM", valid["custom_id"].as_str().unwrap())
+                    .into_bytes();
             }
         }),
         ..Script::default()
@@ -221,7 +255,8 @@ fn any_mutant(valid: &Value, seed: u64) -> String {
     loop {
         let (place, value) = (rng.choice(&found).unwrap(), rng.choice(&values).unwrap());
         let is_id = place.ends_with("id") && !place.ends_with("first_id");
-        let is_lie = is_id && (value.len() > 2 && value.starts_with('"') || value.parse::<f64>().is_ok());
+        let is_lie =
+            is_id && (value.len() > 2 && value.starts_with('"') || value.parse::<f64>().is_ok());
         if !is_lie {
             let mut holed = valid.clone();
             *holed.pointer_mut(place).unwrap() = json!(HOLE);
@@ -306,9 +341,7 @@ fn every_mutant_of_a_word_about_batches_is_read_or_refused() {
            "input_file_id": "file-000001", "completion_window": "24h", "status": "in_progress",
            "output_file_id": "f", "error_file_id": "e", "created_at": 1, "expires_at": 2,
            "request_counts": {"total": 1, "completed": 0, "failed": 0}, "metadata": {"overnight_batch": "x"}});
-    let page = |item: &Value| {
-        json!({"object": "list", "data": [item, item], "first_id": "a", "last_id": "b", "has_more": true})
-    };
+    let page = |item: &Value| json!({"object": "list", "data": [item, item], "first_id": "a", "last_id": "b", "has_more": true});
     let mut count = 0;
     let mut each = |valid: &Value, read: &dyn Fn(&[u8]) -> Option<Unreadable>| {
         for mutant in mutants(valid) {

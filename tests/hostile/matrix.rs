@@ -114,7 +114,12 @@ fn no_fault_is_missing() {
     assert_eq!(tested.iter().cloned().collect::<BTreeSet<_>>(), there);
     assert_eq!(tested.len(), there.len(), "none is there twice");
     let cells = tested.len() * ENDPOINTS.len();
-    println!("{} faults at {} moments and {} endpoints: {cells} cells", Fault::ALL.len(), Moment::ALL.len(), ENDPOINTS.len());
+    println!(
+        "{} faults at {} moments and {} endpoints: {cells} cells",
+        Fault::ALL.len(),
+        Moment::ALL.len(),
+        ENDPOINTS.len()
+    );
     // What people are told there is, is what is tested.
     let help = Folder::new().ok(&["simulate", "--help"]).stdout;
     for (_, word) in tested {
@@ -124,7 +129,9 @@ fn no_fault_is_missing() {
 
 /// Lets a fault strike the first that comes to its moment, and demands what the table says.
 fn cell(endpoint: &str, fault: &str, route: &str, comes: Comes) {
-    let prompt = format!("---\nendpoint: {endpoint}\nchoices: [yes, no]\nmax_tokens: 20\nmax_tokens_limit: 80\n---\nSay: {{{{ text }}}}");
+    let prompt = format!(
+        "---\nendpoint: {endpoint}\nchoices: [yes, no]\nmax_tokens: 20\nmax_tokens_limit: 80\n---\nSay: {{{{ text }}}}"
+    );
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), prompt).unwrap();
     let texts = crate::shop::texts(ROWS, 2);
@@ -155,7 +162,11 @@ fn cell(endpoint: &str, fault: &str, route: &str, comes: Comes) {
         Fails(class) | Stops(class) => (Some(class), 0),
         Unseen => (None, 0),
     };
-    assert_eq!(classes.iter().map(String::as_str).collect::<Vec<_>>(), class.into_iter().collect::<Vec<_>>(), "{at}");
+    assert_eq!(
+        classes.iter().map(String::as_str).collect::<Vec<_>>(),
+        class.into_iter().collect::<Vec<_>>(),
+        "{at}"
+    );
     if let Fails(_) | Stops(_) = comes {
         let second = watch(&shop.folder, run, BOUND);
         let healed = if let Fails(_) = comes { 3 } else { 0 };
@@ -172,7 +183,11 @@ fn cell(endpoint: &str, fault: &str, route: &str, comes: Comes) {
     }
     let requests = &shop.folder.status()["requests"];
     let failed = u64::from(matches!(comes, Fails(_)));
-    assert_eq!((&requests["answered"], &requests["failed"]), (&(ROWS as u64 - failed).into(), &failed.into()), "{at}");
+    assert_eq!(
+        (&requests["answered"], &requests["failed"]),
+        (&(ROWS as u64 - failed).into(), &failed.into()),
+        "{at}"
+    );
     if charged > 0 && !matches!(comes, Fails(_)) {
         shop.all_answered();
     }

@@ -29,7 +29,8 @@ fn all_at_once((provider, rows): (&Provider, usize), init: &[&str], what: &str) 
     println!("{number} x {what}: {} MiB at most, {:?}", ended.peak_kib >> 10, ended.took);
     assert!(ended.peak_kib >> 10 < MOST_MIB, "{what}: {} MiB", ended.peak_kib >> 10);
     let requests = &folder.status()["requests"];
-    let (answered, failed) = (requests["answered"].as_u64().unwrap(), requests["failed"].as_u64().unwrap());
+    let (answered, failed) =
+        (requests["answered"].as_u64().unwrap(), requests["failed"].as_u64().unwrap());
     assert_eq!(answered + failed, number as u64, "each has come to rest");
     answered
 }
@@ -64,7 +65,10 @@ fn json_that_takes_many_times_its_length_as_a_tree_is_not_made_one() {
             let body = format!("{{\"error\":{{\"message\":\"m\",\"x\":{zeros}}}}}");
             Box::new(move || Act::Reply(400, Vec::new(), body.clone().into_bytes()))
         }),
-        ("parts of a message", Box::new(wide(chat.replacen("\"content\":\"\"", &format!("\"content\":{zeros}"), 1)))),
+        (
+            "parts of a message",
+            Box::new(wide(chat.replacen("\"content\":\"\"", &format!("\"content\":{zeros}"), 1))),
+        ),
         ("choices", Box::new(wide(format!("{{\"choices\":{zeros}}}")))),
     ];
     for (what, reply) in cases {
@@ -79,8 +83,12 @@ fn json_that_takes_many_times_its_length_as_a_tree_is_not_made_one() {
 
 #[test]
 fn an_output_of_a_million_items_is_none() {
-    let items = format!("{{\"id\":\"r\",\"status\":\"completed\",\"output\":[{{}}{}]}}", ",{}".repeat(4 << 20));
-    let provider = Provider::start(move |_| Act::Reply(200, Vec::new(), items.clone().into_bytes()));
+    let items = format!(
+        "{{\"id\":\"r\",\"status\":\"completed\",\"output\":[{{}}{}]}}",
+        ",{}".repeat(4 << 20)
+    );
+    let provider =
+        Provider::start(move |_| Act::Reply(200, Vec::new(), items.clone().into_bytes()));
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "---\nendpoint: responses\n---\n{{ text }}").unwrap();
     let init = ["--prompt", file.path().to_str().unwrap()];

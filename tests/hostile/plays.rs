@@ -24,7 +24,9 @@ impl Wire<'_> {
         while !rest.is_empty() {
             match stream.write(rest) {
                 Ok(written) => rest = &rest[written..],
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     if (self.is_over)() {
                         return false;
                     }
@@ -163,7 +165,9 @@ pub(crate) const SCENES: &[Scene] = &[
         wire.say("HTTP/1.1 200 ");
         wire.forever(PIECE);
     }),
-    scene("100 Continue without end", "timeout", |wire| wire.forever("HTTP/1.1 100 Continue\r\n\r\n")),
+    scene("100 Continue without end", "timeout", |wire| {
+        wire.forever("HTTP/1.1 100 Continue\r\n\r\n")
+    }),
     scene("103 Early Hints without end", "timeout", |wire| {
         wire.forever("HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n");
     }),
@@ -234,7 +238,9 @@ pub(crate) const SCENES: &[Scene] = &[
         wire.say([0; 4096]);
     }),
     scene("nothing at all", "connection", |_| ()),
-    scene("100,000 arrays in each other", "malformed_reply", |wire| whole(wire, "[".repeat(100_000))),
+    scene("100,000 arrays in each other", "malformed_reply", |wire| {
+        whole(wire, "[".repeat(100_000))
+    }),
     scene("100,000 objects in each other", "malformed_reply", |wire| {
         whole(wire, "{\"a\":".repeat(100_000));
     }),
@@ -243,7 +249,10 @@ pub(crate) const SCENES: &[Scene] = &[
     }),
     scene("100,000 arrays where something is read", "malformed_reply", |wire| {
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
-        whole(wire, format!("{{\"id\":{deep},\"choices\":{deep},\"data\":{deep},\"error\":{deep}}}"));
+        whole(
+            wire,
+            format!("{{\"id\":{deep},\"choices\":{deep},\"data\":{deep},\"error\":{deep}}}"),
+        );
     }),
     scene("a body in gzip that nobody asked for", "malformed_reply", |wire| {
         let body = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xab\xae\x05\x00C\xbf\xa6\xa3\x02\x00\x00\x00";
@@ -254,7 +263,9 @@ pub(crate) const SCENES: &[Scene] = &[
         let page = format!("<html><body>{MARKER}</body></html>");
         wire.say(format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}", page.len()));
     }),
-    scene("a stream of events", "malformed_reply", |wire| whole(wire, "data: {\"id\":1}\n\ndata: [DONE]\n\n")),
+    scene("a stream of events", "malformed_reply", |wire| {
+        whole(wire, "data: {\"id\":1}\n\ndata: [DONE]\n\n")
+    }),
     scene("204 without a body", "malformed_reply", |wire| {
         wire.say("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
     }),

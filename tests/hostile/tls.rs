@@ -53,7 +53,10 @@ fn tls_server() -> (u16, Arc<Mutex<Vec<String>>>) {
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
         let reply = completion("fine", "stop").to_string();
-        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", reply.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            reply.len()
+        );
         let _ = reader.get_mut().write_all((head + &reply).as_bytes());
         reader.get_mut().conn.send_close_notify();
         let _ = reader.get_mut().flush();
@@ -129,7 +132,8 @@ fn a_server_without_tls_gets_no_key() {
     for says in says {
         let (port, heard) = plain_server(says);
         let folder = project(port);
-        let ended = watch(&folder, &["run", "--route", "realtime", "--timeout", "2s"], BOUND).ends(1);
+        let ended =
+            watch(&folder, &["run", "--route", "realtime", "--timeout", "2s"], BOUND).ends(1);
         assert!(ended.took < Duration::from_secs(40), "{:?}", ended.took);
         let heard = heard.lock().unwrap().concat();
         assert!(!heard.is_empty() && !heard.contains(KEY) && !heard.contains("sk-of"), "{heard}");

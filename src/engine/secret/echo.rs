@@ -55,7 +55,8 @@ impl Echoes {
             return Some(at);
         }
         let is_here = |core: &&Vec<u8>| {
-            core.len() <= bytes.len() && bytes.iter().zip(*core).all(|(byte, digit)| url_safe(*byte) == *digit)
+            core.len() <= bytes.len()
+                && bytes.iter().zip(*core).all(|(byte, digit)| url_safe(*byte) == *digit)
         };
         self.base64.iter().find(is_here).map(Vec::len)
     }

@@ -40,7 +40,8 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// Looks for the text itself and for what is under its decoration, first exactly, then by case.
 fn among<'l>(text: &str, labels: &'l [String]) -> Option<&'l str> {
-    let layers: Vec<&str> = std::iter::successors(Some(text), |text| peel(text)).take(MAX_LAYERS).collect();
+    let layers: Vec<&str> =
+        std::iter::successors(Some(text), |text| peel(text)).take(MAX_LAYERS).collect();
     let exact = layers.iter().find_map(|layer| labels.iter().find(|label| label == layer));
     exact.map(String::as_str).or_else(|| layers.iter().find_map(|layer| caseless(layer, labels)))
 }
