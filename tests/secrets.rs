@@ -326,7 +326,9 @@ fn it_goes_where_a_person_asks_for_that_or_where_there_is_no_key() {
         tries(in_file, &[]),
         tries(with("OPENAI_API_KEY", ""), &[]),
     ];
-    all.into_iter().for_each(|one| one.join().unwrap());
+    for one in all {
+        one.join().unwrap();
+    }
     let mut folder = folder_at(url, 1, &[]);
     folder.env("OVERNIGHT_INSECURE_HTTP", "0");
     folder.run(&["run"]).ends(2);

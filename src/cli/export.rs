@@ -49,6 +49,7 @@ with an apostrophe instead, and every cell is quoted; plain numbers such as -5 s
 apostrophe off each of them gives back what there was. Without it cells are never changed.
 
 A file is written beside its place and moved there when it is whole; one that is there is replaced.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that is there or not")]
 pub(crate) struct Args {
     /// The file to write; stdout where none is named, or `-`.
     #[arg(value_name = "FILE")]

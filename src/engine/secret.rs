@@ -153,7 +153,7 @@ mod tests {
             before in "[a-zA-Z \\\\%&#;\"]{0,20}", after in "[a-zA-Z \\\\%&#;\"]{0,20}", percent in any::<bool>()
         ) {
             let key = match percent {
-                true => KEY.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>(),
+                true => KEY.bytes().fold(String::new(), |all, byte| all + &format!("%{byte:02X}")),
                 false => KEY.to_owned(),
             };
             let left = clean(&format!("{before}{key}{after}")).unwrap();

@@ -247,13 +247,11 @@ impl Download {
         let left = (self.patience + time_for(self.bytes)).saturating_sub(self.waited);
         let clock = Clock::start();
         let next = async { self.response.chunk().await.map_err(|error| broken(&error)) };
-        let part = match tokio::time::timeout(left, next).await {
-            Ok(part) => part?,
-            Err(_) => {
-                let message = format!("the file comes too slowly: {} bytes so far", self.bytes);
-                return Err(NoReply { class: FailureClass::Timeout, message });
-            }
+        let Ok(part) = tokio::time::timeout(left, next).await else {
+            let message = format!("the file comes too slowly: {} bytes so far", self.bytes);
+            return Err(NoReply { class: FailureClass::Timeout, message });
         };
+        let part = part?;
         self.waited += clock.elapsed();
         self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
         Ok(part)

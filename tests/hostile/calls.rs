@@ -21,7 +21,9 @@ pub(crate) fn project(provider: &Provider, rows: &[&str], init: &[&str]) -> Fold
     folder.ok(&[&model, prompt, init].concat());
     let mut table = csv::Writer::from_writer(vec![]);
     table.write_record(["text"]).unwrap();
-    rows.iter().for_each(|row| table.write_record([row]).unwrap());
+    for row in rows {
+        table.write_record([row]).unwrap();
+    }
     folder.write("rows.csv", table.into_inner().unwrap());
     folder.ok(&["add", "rows.csv"]);
     folder

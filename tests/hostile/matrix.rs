@@ -113,9 +113,9 @@ fn no_fault_is_missing() {
     let tested: Vec<_> = calls.chain(batches).collect();
     assert_eq!(tested.iter().cloned().collect::<BTreeSet<_>>(), there);
     assert_eq!(tested.len(), there.len(), "none is there twice");
-    let cells = tested.len() * ENDPOINTS.len();
+    let number = tested.len() * ENDPOINTS.len();
     println!(
-        "{} faults at {} moments and {} endpoints: {cells} cells",
+        "{} faults at {} moments and {} endpoints: {number} cells",
         Fault::ALL.len(),
         Moment::ALL.len(),
         ENDPOINTS.len()

@@ -51,12 +51,14 @@ fn many_big_answers_at_once_fit_too_and_are_kept() {
     assert_eq!(all_at_once((&provider, MANY), &[], "1.5 MB of an answer"), MANY as u64);
 }
 
+type Reply = dyn Fn() -> Act + Send + Sync;
+
 #[test]
 fn json_that_takes_many_times_its_length_as_a_tree_is_not_made_one() {
     let zeros = format!("[0{}]", ",0".repeat(6 << 20));
     let wide = |text: String| move || Act::Reply(200, Vec::new(), text.clone().into_bytes());
     let chat = completion("", "stop").to_string();
-    let cases: Vec<(&str, Box<dyn Fn() -> Act + Send + Sync>)> = vec![
+    let cases: Vec<(&str, Box<Reply>)> = vec![
         ("an answer that is to fit a schema", {
             let text = json!(zeros.clone()).to_string();
             Box::new(wide(chat.replacen("\"content\":\"\"", &format!("\"content\":{text}"), 1)))

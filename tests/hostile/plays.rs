@@ -166,7 +166,7 @@ pub(crate) const SCENES: &[Scene] = &[
         wire.forever(PIECE);
     }),
     scene("100 Continue without end", "timeout", |wire| {
-        wire.forever("HTTP/1.1 100 Continue\r\n\r\n")
+        wire.forever("HTTP/1.1 100 Continue\r\n\r\n");
     }),
     scene("103 Early Hints without end", "timeout", |wire| {
         wire.forever("HTTP/1.1 103 Early Hints\r\nlink: </x>; rel=preload\r\n\r\n");
@@ -239,7 +239,7 @@ pub(crate) const SCENES: &[Scene] = &[
     }),
     scene("nothing at all", "connection", |_| ()),
     scene("100,000 arrays in each other", "malformed_reply", |wire| {
-        whole(wire, "[".repeat(100_000))
+        whole(wire, "[".repeat(100_000));
     }),
     scene("100,000 objects in each other", "malformed_reply", |wire| {
         whole(wire, "{\"a\":".repeat(100_000));
@@ -264,7 +264,7 @@ pub(crate) const SCENES: &[Scene] = &[
         wire.say(format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{page}", page.len()));
     }),
     scene("a stream of events", "malformed_reply", |wire| {
-        whole(wire, "data: {\"id\":1}\n\ndata: [DONE]\n\n")
+        whole(wire, "data: {\"id\":1}\n\ndata: [DONE]\n\n");
     }),
     scene("204 without a body", "malformed_reply", |wire| {
         wire.say("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");

@@ -63,7 +63,7 @@ impl Rest {
 
     /// Takes a part of the file in. Says whether more may follow.
     fn goes_on(&mut self, part: &[u8]) -> bool {
-        let lines = part.iter().filter(|byte| **byte == b'\n').count() as u64;
+        let lines = part.split(|byte| *byte == b'\n').count() as u64 - 1;
         self.lines = self.lines.saturating_sub(lines);
         self.bytes = self.bytes.saturating_sub(part.len() as u64);
         self.lines > 0 && self.bytes > 0

@@ -17,7 +17,7 @@ pub(super) struct Rooms(Arc<Semaphore>);
 
 /// The room of one reply.
 #[derive(Debug)]
-pub struct Room {
+pub(in crate::engine) struct Room {
     /// Held for as long as this is.
     permit: Option<OwnedSemaphorePermit>,
 }
