@@ -44,6 +44,8 @@ pub(in crate::engine) struct Collecting {
     pub(in crate::engine) out: UnboundedSender<Stepped>,
     /// Whether a last line that ends in the middle is taken as it is.
     pub(in crate::engine) takes_cut: bool,
+    /// Whether an output file without a line of the batch is taken as it is.
+    pub(in crate::engine) takes_foreign: bool,
     /// How many requests are in the batch.
     pub(in crate::engine) requests: u64,
 }
@@ -103,8 +105,8 @@ pub(in crate::engine) async fn collect(
         }
     }
     // A page of some proxy, most likely. What was paid for is not given up for that at once.
-    if is_foreign && !collecting.takes_cut {
-        return Err(Trouble::Unreadable("the output file holds no line of this batch".to_owned()));
+    if is_foreign && !collecting.takes_foreign {
+        return Err(Trouble::Foreign);
     }
     Ok(())
 }

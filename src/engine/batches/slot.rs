@@ -67,6 +67,10 @@ pub(in crate::engine) struct Slot {
     pub(in crate::engine) looks: u32,
     /// Calls for its present step that failed in a row.
     pub(in crate::engine) failures: u32,
+    /// Uploads that broke off.
+    pub(in crate::engine) broken_uploads: u32,
+    /// Reads of its output that found nothing of it there.
+    pub(in crate::engine) foreign_reads: u32,
     /// Since when they have failed.
     pub(in crate::engine) troubled_since: Option<Duration>,
     /// Whether they have failed for so long that this run leaves it to the next one.
@@ -125,6 +129,8 @@ impl Slot {
             next_at: Duration::ZERO,
             looks: 0,
             failures: 0,
+            broken_uploads: 0,
+            foreign_reads: 0,
             troubled_since: None,
             is_given_up: false,
             absences: 0,

@@ -110,6 +110,8 @@ pub(in crate::engine) enum Trouble {
     Unreadable(String),
     /// Results ended in the middle of a line.
     CutShort,
+    /// An output file was something else.
+    Foreign,
     /// The record could not be read, or contradicts itself.
     Record(String),
 }
@@ -122,6 +124,7 @@ impl Trouble {
             Self::NoReply(no_reply) => no_reply.message.clone(),
             Self::Unreadable(words) | Self::Record(words) => words.clone(),
             Self::CutShort => "the results end in the middle of a line".to_owned(),
+            Self::Foreign => "the output file holds no line of this batch".to_owned(),
         }
     }
 
@@ -129,7 +132,11 @@ impl Trouble {
     pub(in crate::engine) fn asked_pause(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
-            Self::NoReply(_) | Self::Unreadable(_) | Self::CutShort | Self::Record(_) => None,
+            Self::NoReply(_)
+            | Self::Unreadable(_)
+            | Self::CutShort
+            | Self::Foreign
+            | Self::Record(_) => None,
         }
     }
 

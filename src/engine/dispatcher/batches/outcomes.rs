@@ -298,6 +298,7 @@ impl Dispatcher {
                     return self.stop(Problem::Provider { class, message });
                 }
             }
+            Trouble::Foreign => self.outfit.desk.slots[id.0].foreign_reads += 1,
             Trouble::NoReply(_) | Trouble::Unreadable(_) | Trouble::CutShort => {}
         }
         self.is_reached |= !trouble.is_unreachable();
@@ -332,9 +333,11 @@ impl Dispatcher {
     pub(super) fn is_refused(&mut self, id: SlotId, what: Step, trouble: Trouble) {
         let slot = &mut self.outfit.desk.slots[id.0];
         let Trouble::Refused(refused) = &trouble else {
-            let is_cut = trouble.breaks_off();
-            if what == Step::Upload && is_cut && slot.failures >= BROKEN_UPLOADS {
-                return self.is_too_large(id, &trouble.words());
+            if what == Step::Upload && trouble.breaks_off() {
+                slot.broken_uploads += 1;
+                if slot.broken_uploads > BROKEN_UPLOADS {
+                    return self.is_too_large(id, &trouble.words());
+                }
             }
             return self.in_trouble(id, &trouble);
         };
@@ -408,7 +411,10 @@ impl Dispatcher {
                 Refusal::Busy | Refusal::Unclear | Refusal::TooLarge | Refusal::TokenLimit(_) => {}
             },
             Err(trouble @ Trouble::Unreadable(_)) => self.lane_has_no_batches(at, &trouble.words()),
-            Ok(()) | Err(Trouble::NoReply(_) | Trouble::CutShort | Trouble::Record(_)) => {}
+            Ok(())
+            | Err(
+                Trouble::NoReply(_) | Trouble::CutShort | Trouble::Foreign | Trouble::Record(_),
+            ) => {}
         }
         if let Probe::Out(jobs) = probe {
             for job in jobs {

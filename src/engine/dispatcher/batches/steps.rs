@@ -23,7 +23,7 @@ const LOOKS: usize = 8;
 const COLLECTS: usize = 2;
 /// How often the time of day is looked at while there is a deadline.
 const TIME_OF_DAY: Duration = Duration::from_secs(30);
-/// Results that end in the middle of a line, in a row, before the last line is taken as it is.
+/// Results that end in the middle of a line, or hold none of the batch, before they are taken as they are.
 const CUTS: u32 = 5;
 
 impl Dispatcher {
@@ -258,6 +258,7 @@ impl Dispatcher {
                     tasks: Arc::clone(&self.outfit.tasks),
                     out: out.clone(),
                     takes_cut: slot.failures >= CUTS,
+                    takes_foreign: slot.foreign_reads >= CUTS,
                     requests: slot.load.requests,
                 };
                 let open = Arc::clone(&self.outfit.open);
