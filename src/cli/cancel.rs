@@ -45,9 +45,13 @@ pub(crate) struct Args {
     /// Wait at most so long for a reply.
     #[arg(long, value_name = "DURATION", default_value = "10m", allow_hyphen_values = true, value_parser = parse_some_duration)]
     timeout: Duration,
+    /// Send the key over plain http:// to another machine too, where everyone in between can read it.
+    #[arg(long)]
+    insecure_http: bool,
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let context = &context.sending_in_clear(args.insecure_http);
     let program = context.program();
     if args.batches.is_empty() && !args.all {
         return Err(Failure::usage("no batch was named")

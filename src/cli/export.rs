@@ -23,8 +23,8 @@ use super::text::{count, thousands};
 use super::{Context, shell_word};
 use crate::domain::{AnswerFormat, PromptId, State};
 use crate::export::{
-    AnswerKind, Details, ExportError, Form, Format, Layout, Naming, PromptPart, Selection, Shape,
-    Table, Written,
+    AnswerKind, CsvStyle, Details, ExportError, Form, Format, Formulas, Layout, Mark, Naming,
+    PromptPart, Selection, Shape, Table, Written,
 };
 use crate::machine::plan::Liveness;
 use crate::store::{LockState, PromptRecord, RunLock, Store, StoreError};
@@ -35,6 +35,7 @@ use crate::store::{LockState, PromptRecord, RunLock, Store, StoreError};
 Examples:
   overnight export answers.csv
   overnight export answers.csv --bom               for Excel, which garbles 한국어 without the mark
+  overnight export answers.csv --formula-safe      for a spreadsheet: no cell is run as a formula
   overnight export answers.jsonl --details         with model, route, tokens, cost and more
   overnight export failed.csv --only failed,truncated --details
   overnight export - --format jsonl | jq .answer
@@ -44,7 +45,12 @@ Every row is written in the order in which it came, with its own columns first a
 With several prompts these are `NAME.answer` and `NAME.state`. In JSON Lines a row has the columns
 of its own file; ours are null where there is nothing.
 
+A spreadsheet runs cells that start with = + - or @. With --formula-safe these, headings included, start
+with an apostrophe instead, and every cell is quoted; plain numbers such as -5 stay. Taking one
+apostrophe off each of them gives back what there was. Without it cells are never changed.
+
 A file is written beside its place and moved there when it is whole; one that is there is replaced.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option that is there or not")]
 pub(crate) struct Args {
     /// The file to write; stdout where none is named, or `-`.
     #[arg(value_name = "FILE")]
@@ -67,6 +73,9 @@ pub(crate) struct Args {
     /// Start the CSV with a byte order mark, by which Excel knows that it is UTF-8.
     #[arg(long)]
     bom: bool,
+    /// Put an apostrophe before each cell of the CSV that a spreadsheet would run as a formula.
+    #[arg(long)]
+    formula_safe: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -156,13 +165,18 @@ fn format(args: &Args, file: Option<&Path>) -> Result<Format, Failure> {
         Failure::usage(message)
             .hint("the formats are csv and jsonl: end the name in .csv or .jsonl, or use --format")
     })?;
-    match (named, args.bom) {
-        (FormatName::Csv, false) => Ok(Format::Csv),
-        (FormatName::Csv, true) => Ok(Format::CsvWithMark),
-        (FormatName::Jsonl, false) => Ok(Format::Jsonl),
-        (FormatName::Jsonl, true) => {
+    match named {
+        FormatName::Csv => Ok(Format::Csv(CsvStyle {
+            mark: if args.bom { Mark::With } else { Mark::Without },
+            formulas: if args.formula_safe { Formulas::Defused } else { Formulas::AsTheyAre },
+        })),
+        FormatName::Jsonl if args.bom => {
             Err(Failure::usage("--bom is for CSV; JSON Lines have no byte order mark"))
         }
+        FormatName::Jsonl if args.formula_safe => {
+            Err(Failure::usage("--formula-safe is for CSV; no spreadsheet runs JSON Lines"))
+        }
+        FormatName::Jsonl => Ok(Format::Jsonl),
     }
 }
 

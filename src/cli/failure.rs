@@ -74,7 +74,7 @@ impl Failure {
     }
 
     /// Adds what it was caused by, in words.
-    fn because(mut self, words: String) -> Self {
+    pub(crate) fn because(mut self, words: String) -> Self {
         self.causes.push(words);
         self
     }

@@ -59,6 +59,9 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(prompt) = &prompt {
         store.add_prompt(&prompt.name, &prompt.spec, now)?;
     }
+    if let Some(url) = &args.base_url {
+        server::warn_of_clear_text(url, context);
+    }
     report(context, prompt.as_ref())
 }
 

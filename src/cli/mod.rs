@@ -150,6 +150,12 @@ impl Context {
         Store::open_to_read(&self.project, Clock::now())
     }
 
+    /// Returns the same with keys sent over plain HTTP to other machines, if a person asks for that.
+    pub(crate) fn sending_in_clear(&self, is_asked: bool) -> Self {
+        let settings = self.settings.clone().sending_in_clear(is_asked);
+        Self { project: self.project.clone(), out: self.out, settings }
+    }
+
     /// Says whether a run is on.
     pub(crate) fn liveness(&self) -> Liveness {
         match RunLock::look(&self.project) {

@@ -52,8 +52,7 @@ impl Page {
     /// Writes somebody else's text, as many lines as it has.
     pub(crate) fn quote(&mut self, quoted: &str) {
         for line in quoted.lines() {
-            let clean: String =
-                line.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+            let clean: String = line.chars().map(text::shown).collect();
             self.line(&clean);
         }
     }

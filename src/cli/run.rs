@@ -83,6 +83,9 @@ pub(crate) struct Args {
     /// Where the provider `openai` is in this run; wins over what `init` was told.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
+    /// Send the key over plain http:// to another machine too, where everyone in between can read it.
+    #[arg(long)]
+    insecure_http: bool,
     /// Say what would be sent, and send nothing.
     #[arg(long)]
     dry_run: bool,
@@ -92,6 +95,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
+    let context = &context.sending_in_clear(args.insecure_http);
     if let Some(url) = &args.base_url {
         server::check_base_url(url, "--base-url")?;
     }

@@ -2,12 +2,13 @@
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
 
 use super::Context;
 use super::failure::Failure;
 use super::settings::Settings;
 use crate::domain::{Endpoint, ModelName};
-use crate::engine::{BatchServer, Secret, Server};
+use crate::engine::{BatchServer, Secret, Server, is_near};
 use crate::input::prompt_file::BaseUrl;
 use crate::machine::route::HasBatches;
 use crate::provider::batch::BatchUrls;
@@ -116,7 +117,8 @@ pub(crate) fn batch_server(
     let base_url = base_url(place, embedded);
     let urls = BatchUrls::new(base_url)
         .map_err(|error| Failure::usage("the base URL cannot be used").caused_by(&error))?;
-    let (mut headers, key) = headers(provider, is_own(place), &context.settings)?;
+    let url = urls.batches();
+    let (mut headers, key) = headers(provider, (&url, is_own(place)), &context.settings)?;
     headers.remove(CONTENT_TYPE);
     let is_embedded = *place == Place::Embedded;
     Ok(Some(BatchServer { urls, headers, key, profile: *profile, is_embedded }))
@@ -143,26 +145,32 @@ pub(crate) fn server(
 ) -> Result<Server, Failure> {
     let url = endpoint_url(base_url(place, embedded), endpoint)
         .map_err(|error| Failure::usage("the base URL cannot be used").caused_by(&error))?;
-    let (headers, key) = headers(provider, needs_key && is_own(place), settings)?;
+    let (headers, key) = headers(provider, (&url, needs_key && is_own(place)), settings)?;
     let name = name(place).to_owned();
     Ok(Server { name, has_batches: has_batches(provider, place), url, headers, key })
 }
 
 fn headers(
     provider: &Provider,
-    is_own: bool,
+    (url, is_own): (&Url, bool),
     settings: &Settings,
 ) -> Result<(HeaderMap, Option<Secret>), Failure> {
-    let key = settings.key(provider);
+    let key = settings.key(provider)?;
     if key.is_none() && provider.needs_key() && is_own {
         return Err(no_key(provider));
+    }
+    if key.is_some() && is_in_clear(url) && !settings.sends_in_clear() {
+        return Err(in_clear(provider, url));
     }
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(key) = &key {
         let bearer = format!("Bearer {}", key.expose());
-        let mut value = HeaderValue::from_str(&bearer).map_err(|_| {
-            // The error is not passed on: nothing of the key may be shown.
+        // Quotes that a text program has made round get into keys, and would be sent.
+        let value = Some(bearer).filter(|bearer| bearer.is_ascii());
+        let value = value.and_then(|bearer| HeaderValue::from_str(&bearer).ok());
+        let mut value = value.ok_or_else(|| {
+            // Nothing of the key may be shown.
             Failure::error(format!("the key in {} cannot be sent", provider.key_vars.join(" or ")))
                 .hint("it holds a character that no key has; copy it again")
         })?;
@@ -179,8 +187,43 @@ fn headers(
     Ok((headers, key))
 }
 
+/// Says whether what is sent to a URL can be read on its way.
+fn is_in_clear(url: &Url) -> bool {
+    url.scheme() != "https" && !is_near(url)
+}
+
+fn in_clear(provider: &Provider, url: &Url) -> Failure {
+    let (host, name) = (url.host_str().unwrap_or_default(), key_name(provider));
+    Failure::usage(format!("the key in {name} would go to {host} in the clear, and was not sent"))
+        .because(format!("the base URL is http://, and {host} is another machine"))
+        .hint("a base URL with https:// keeps it from whoever is in between")
+        .hint(format!(
+            "a server that needs no key gets none where {name} is set nowhere, .env included"
+        ))
+        .hint("`--insecure-http` sends it all the same, OVERNIGHT_INSECURE_HTTP=1 always does")
+}
+
+fn key_name(provider: &Provider) -> &'static str {
+    provider.key_vars.first().copied().unwrap_or("OPENAI_API_KEY")
+}
+
+/// Warns of a base URL to which a key that is set would be sent in the clear: a run will refuse to.
+pub(crate) fn warn_of_clear_text(url: &str, context: &Context) {
+    let Ok(provider) = catalog::require("openai") else { return };
+    let Ok(url) = endpoint_url(url, Endpoint::ChatCompletions) else { return };
+    let has_key = matches!(context.settings.key(provider), Ok(Some(_)));
+    if has_key && is_in_clear(&url) && !context.settings.sends_in_clear() {
+        let host = url.host_str().unwrap_or_default();
+        context.out.warn(&format!(
+            "{host} is another machine, and http:// would show it the key in {} on the way: `run` will not send it",
+            key_name(provider)
+        ));
+        context.out.hint("use https://, unset the key, or run with --insecure-http");
+    }
+}
+
 fn no_key(provider: &Provider) -> Failure {
-    let name = provider.key_vars.first().copied().unwrap_or("OPENAI_API_KEY");
+    let name = key_name(provider);
     Failure::error(format!("there is no API key for {}", provider.name))
         .hint(format!("`export {name}=…`, or write {name}=… into a file .env in this folder"))
         .hint("`--base-url URL` points at a server of your own that needs no key")

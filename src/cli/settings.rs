@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use super::failure::Failure;
 use crate::engine::Secret;
 use crate::provider::catalog::{HeaderFrom, Provider};
 
@@ -16,7 +17,11 @@ use crate::provider::catalog::{HeaderFrom, Provider};
 pub(crate) struct Settings {
     from_file: HashMap<String, String>,
     problem: Option<String>,
+    sends_in_clear: bool,
 }
+
+/// The variable that has a key sent over plain HTTP, as `--insecure-http` does.
+pub(crate) const INSECURE_HTTP: &str = "OVERNIGHT_INSECURE_HTTP";
 
 impl Settings {
     /// Reads `.env` in the current folder, if there is one.
@@ -77,9 +82,28 @@ impl Settings {
         names.iter().find_map(|name| self.get(name).map(|value| (*name, value)))
     }
 
-    /// Returns a provider's key.
-    pub(crate) fn key(&self, provider: &Provider) -> Option<Secret> {
-        self.first(provider.key_vars).map(|(_, key)| Secret::new(&key))
+    /// Returns a provider's key. One that is set and no text must not be taken for none.
+    #[expect(clippy::disallowed_methods, reason = "the one home of reading the environment")]
+    pub(crate) fn key(&self, provider: &Provider) -> Result<Option<Secret>, Failure> {
+        let is_no_text =
+            |name: &&&str| std::env::var_os(name).is_some_and(|key| key.to_str().is_none());
+        if let Some(name) = provider.key_vars.iter().find(is_no_text) {
+            return Err(Failure::error(format!("the key in {name} is no text"))
+                .hint("it holds bytes that no key has; copy it again"));
+        }
+        Ok(self.first(provider.key_vars).map(|(_, key)| Secret::new(&key)))
+    }
+
+    /// Has keys sent over plain HTTP to other machines, if a person asks for that.
+    #[must_use]
+    pub(crate) fn sending_in_clear(self, is_asked: bool) -> Self {
+        Self { sends_in_clear: self.sends_in_clear || is_asked, ..self }
+    }
+
+    /// Says whether a person asked for keys to be sent over plain HTTP to other machines.
+    pub(crate) fn sends_in_clear(&self) -> bool {
+        let says_yes = |value: String| !matches!(value.trim(), "0" | "no" | "false" | "off");
+        self.sends_in_clear || self.get(INSECURE_HTTP).is_some_and(says_yes)
     }
 
     /// Returns another base URL for a provider, with the variable that holds it.

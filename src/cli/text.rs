@@ -161,10 +161,16 @@ pub(crate) fn parse_some_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Returns a character of somebody else's text as a terminal may have it: none moves the cursor, and none turns the text
+/// around it.
+pub(crate) fn shown(char: char) -> char {
+    let turns = matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if char.is_control() || turns { ' ' } else { char }
+}
+
 /// Cuts a text to `width` characters, for one line of a screen.
 pub(crate) fn one_line(text: &str, width: usize) -> String {
-    let flat: String =
-        text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    let flat: String = text.chars().map(shown).collect();
     if flat.chars().count() <= width {
         return flat;
     }

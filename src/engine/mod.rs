@@ -38,5 +38,5 @@ pub use secret::Secret;
 pub use task::{Prices, Server, Task, TaskParts, message_tokens, overhead_tokens};
 #[doc(hidden)]
 pub use transport::{BrokenBody, Carrying, NoReply, ReplyBody, SentBody, Wire};
-pub use transport::{Proxies, Transport};
+pub use transport::{Proxies, Transport, is_near};
 pub use world::World;

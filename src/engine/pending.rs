@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::batches::SlotId;
 use super::followers::Follower;
 use super::task::Job;
+use super::transport::Room;
 use crate::domain::{AttemptId, FailureClass, NanoUsd, Outcome, RequestId, Usage};
 use crate::machine::batch::BatchMove;
 use crate::store::ResultLine;
@@ -31,6 +32,9 @@ pub(super) struct Settling {
     pub(super) cost: Option<NanoUsd>,
     pub(super) asked_pause: Option<Duration>,
     pub(super) took: Duration,
+    /// Free again with the settlement's receipt.
+    #[expect(dead_code, reason = "it is held, and there is nothing to read")]
+    pub(super) room: Option<Room>,
 }
 
 /// What an order was about, until its receipt comes.

@@ -2,6 +2,9 @@
 //!
 //! It never retries, never follows a redirect (the key must not follow either) and never decides what a
 //! reply means. HTTP/1.1 only: one request a connection at a time, so nothing is repeated behind our back.
+//!
+//! A provider may send what it likes for as long as it likes, and many may at once: each reply is bounded in
+//! time and in length, and what all of them together hold in memory is bounded too ([`Room`]).
 
 use std::error::Error;
 use std::pin::Pin;
@@ -9,17 +12,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 pub(super) use reqwest::multipart;
-use url::Url;
+use url::{Host, Url};
 
+pub(super) use self::room::Room;
+use self::room::Rooms;
+use super::clock::Clock;
 use super::secret::Secret;
 use crate::domain::FailureClass;
 
-/// The biggest reply that is read: far beyond any answer, far below the memory of a laptop.
-const BIGGEST_REPLY: usize = 64 * 1024 * 1024;
+mod room;
+
+/// The biggest reply of a model that is read: far beyond any answer, far below the memory of a laptop.
+const BIGGEST_REPLY: usize = 32 << 20;
+/// The biggest reply about files and batches that is read: a page of 10,000 files has half of that.
+const BIGGEST_CONTROL: usize = 8 << 20;
+/// How much of a reply is read before it needs room.
+const SMALL_REPLY: usize = 256 << 10;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -27,7 +39,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Transport {
     client: reqwest::Client,
+    /// For addresses on this machine, which no proxy has to do with.
+    near: reqwest::Client,
     timeout: Duration,
+    rooms: Rooms,
     /// Where requests go in a simulation, which has no sockets.
     wire: Option<Arc<dyn Wire>>,
 }
@@ -75,7 +90,7 @@ pub struct Call {
 }
 
 /// A whole reply.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
     pub status: u16,
@@ -83,6 +98,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Bytes,
+    /// Its share of the memory for replies; it is free again once nobody holds this.
+    pub(super) room: Option<Room>,
 }
 
 /// A call without a whole reply.
@@ -105,18 +122,21 @@ impl Transport {
     pub fn new(timeout: Duration, proxies: Proxies) -> Result<Self, reqwest::Error> {
         // An error says that it was installed before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let builder = reqwest::Client::builder()
-            .http1_only()
-            .retry(reqwest::retry::never())
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .pool_max_idle_per_host(usize::MAX)
-            .user_agent(concat!("overnight/", env!("CARGO_PKG_VERSION")));
-        let client = match proxies {
-            Proxies::AsTheSystemSays => builder,
-            Proxies::None => builder.no_proxy(),
+        let builder = || {
+            reqwest::Client::builder()
+                .http1_only()
+                .retry(reqwest::retry::never())
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+                .pool_max_idle_per_host(usize::MAX)
+                .user_agent(concat!("overnight/", env!("CARGO_PKG_VERSION")))
         };
-        Ok(Self { client: client.build()?, timeout, wire: None })
+        let near = builder().no_proxy().build()?;
+        let client = match proxies {
+            Proxies::AsTheSystemSays => builder().build()?,
+            Proxies::None => near.clone(),
+        };
+        Ok(Self { client, near, timeout, rooms: Rooms::new(), wire: None })
     }
 
     /// The same, with a wire in the place of sockets.
@@ -125,14 +145,20 @@ impl Transport {
         Self { wire: Some(wire), ..self.clone() }
     }
 
+    /// Returns the client for an address. A key that goes to this machine in the clear must not go by another one.
+    fn client(&self, url: &Url) -> &reqwest::Client {
+        if is_near(url) { &self.near } else { &self.client }
+    }
+
     /// Sends once and waits for the head of the reply.
     async fn head_of(
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, NoReply> {
-        let request = request.build().map_err(|error| broken(&error))?;
+        let (client, request) = request.build_split();
+        let request = request.map_err(|error| broken(&error))?;
         match &self.wire {
-            None => self.client.execute(request).await.map_err(|error| broken(&error)),
+            None => client.execute(request).await.map_err(|error| broken(&error)),
             Some(wire) => {
                 let request = http::Request::<reqwest::Body>::try_from(request);
                 let request = request.map_err(|error| broken(&error))?;
@@ -144,20 +170,24 @@ impl Transport {
 
     /// Sends a short call about a batch once and waits for the whole reply, for less long than for a model's.
     pub async fn control(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
-        let sent = self.client.post(call.url).headers(call.headers).body(call.body);
-        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(self.head_of(sent), key)).await
+        let client = self.client(&call.url);
+        let sent = client.post(call.url).headers(call.headers).body(call.body);
+        let patience = self.timeout.min(CONTROL_TIMEOUT);
+        in_time(patience, self.whole(self.head_of(sent), BIGGEST_CONTROL, key)).await
     }
 
     /// Sends once and waits for the whole reply.
     pub async fn send(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
-        let sent = self.client.post(call.url).headers(call.headers).body(call.body);
-        in_time(self.timeout, whole(self.head_of(sent), key)).await
+        let client = self.client(&call.url);
+        let sent = client.post(call.url).headers(call.headers).body(call.body);
+        in_time(self.timeout, self.whole(self.head_of(sent), BIGGEST_REPLY, key)).await
     }
 
     /// Asks once for what is at `call.url`; its body is not sent.
     pub async fn get(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
-        let sent = self.client.get(call.url).headers(call.headers);
-        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(self.head_of(sent), key)).await
+        let sent = self.client(&call.url).get(call.url).headers(call.headers);
+        let patience = self.timeout.min(CONTROL_TIMEOUT);
+        in_time(patience, self.whole(self.head_of(sent), BIGGEST_CONTROL, key)).await
     }
 
     /// Sends a form with a file in it once. `bytes` is the file's size, for which time is given.
@@ -167,9 +197,9 @@ impl Transport {
         (form, bytes): (multipart::Form, u64),
         key: Option<&Secret>,
     ) -> Result<Reply, NoReply> {
-        let sent = self.client.post(url).headers(headers).multipart(form);
-        let for_the_bytes = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        in_time(self.timeout + for_the_bytes, whole(self.head_of(sent), key)).await
+        let sent = self.client(&url).post(url).headers(headers).multipart(form);
+        let patience = self.timeout + time_for(bytes);
+        in_time(patience, self.whole(self.head_of(sent), BIGGEST_CONTROL, key)).await
     }
 
     /// Asks once for a file, to be read part by part.
@@ -178,13 +208,79 @@ impl Transport {
         call: Call,
         key: Option<&Secret>,
     ) -> Result<Result<Download, Reply>, NoReply> {
-        let sent = self.client.get(call.url).headers(call.headers);
+        let sent = self.client(&call.url).get(call.url).headers(call.headers);
         let response = in_time(self.timeout, self.head_of(sent)).await?;
         if response.status().is_success() {
-            return Ok(Ok(Download { response, patience: self.timeout }));
+            let (patience, waited) = (self.timeout, Duration::ZERO);
+            return Ok(Ok(Download { response, patience, waited, bytes: 0 }));
         }
-        let reply = in_time(self.timeout, whole(async { Ok(response) }, key)).await?;
-        Ok(Err(reply))
+        let whole = self.whole(async { Ok(response) }, BIGGEST_CONTROL, key);
+        Ok(Err(in_time(self.timeout, whole).await?))
+    }
+
+    /// Reads a reply to its end, and no further than `most` bytes.
+    async fn whole(
+        &self,
+        sent: impl Future<Output = Result<reqwest::Response, NoReply>>,
+        most: usize,
+        key: Option<&Secret>,
+    ) -> Result<Reply, NoReply> {
+        let mut response = sent.await?;
+        let announced = response.content_length().map(|length| length as usize);
+        if announced.is_some_and(|length| length > most) {
+            return Err(too_long(most));
+        }
+        let (mut body, mut room) = (BytesMut::new(), None);
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
+            let length = body.len() + chunk.len();
+            if length > most {
+                return Err(too_long(most));
+            }
+            if length > SMALL_REPLY && room.is_none() {
+                let needed = announced.unwrap_or(most);
+                room = Some(self.rooms.take(needed).await);
+                body.reserve(announced.unwrap_or(0).saturating_sub(body.len()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if let Some(room) = &mut room {
+            room.keep(body.len());
+        }
+        let body = body.freeze();
+        let body = key.and_then(|key| key.redact(&body)).map_or(body, Bytes::from);
+        let headers = without_key(response.headers().clone(), key);
+        Ok(Reply { status: response.status().as_u16(), headers, body, room })
+    }
+}
+
+fn too_long(most: usize) -> NoReply {
+    let message = format!("the reply is longer than {} MiB", most >> 20);
+    NoReply { class: FailureClass::MalformedReply, message }
+}
+
+/// Takes the key out of every header that repeats it: some of them go on record.
+fn without_key(mut headers: HeaderMap, key: Option<&Secret>) -> HeaderMap {
+    let Some(key) = key else { return headers };
+    for value in headers.values_mut() {
+        if let Some(clean) = key.redact(value.as_bytes()) {
+            *value = HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static(""));
+        }
+    }
+    headers
+}
+
+/// Returns for how long so many bytes may be under way.
+fn time_for(bytes: u64) -> Duration {
+    Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND)
+}
+
+/// Says whether a URL leads to this machine, by its address or as `localhost`.
+pub fn is_near(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        None => false,
     }
 }
 
@@ -200,13 +296,27 @@ pub(super) fn stream(
 pub struct Download {
     response: reqwest::Response,
     patience: Duration,
+    /// How long was waited for its parts so far.
+    waited: Duration,
+    /// How many bytes came so far.
+    bytes: u64,
 }
 
 impl Download {
-    /// Returns its next part, `None` at its end. A connection that ends too soon is an error.
+    /// Returns its next part, `None` at its end. A connection that ends too soon is an error, and so is one that
+    /// gives a byte now and then for ever.
     pub async fn next(&mut self) -> Result<Option<Bytes>, NoReply> {
+        let left = (self.patience + time_for(self.bytes)).saturating_sub(self.waited);
+        let clock = Clock::start();
         let next = async { self.response.chunk().await.map_err(|error| broken(&error)) };
-        in_time(self.patience, next).await
+        let Ok(part) = tokio::time::timeout(left, next).await else {
+            let message = format!("the file comes too slowly: {} bytes so far", self.bytes);
+            return Err(NoReply { class: FailureClass::Timeout, message });
+        };
+        let part = part?;
+        self.waited += clock.elapsed();
+        self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
+        Ok(part)
     }
 }
 
@@ -232,37 +342,20 @@ pub enum Proxies {
     None,
 }
 
-async fn whole(
-    sent: impl Future<Output = Result<reqwest::Response, NoReply>>,
-    key: Option<&Secret>,
-) -> Result<Reply, NoReply> {
-    let mut response = sent.await?;
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
-        if body.len() + chunk.len() > BIGGEST_REPLY {
-            return Err(NoReply {
-                class: FailureClass::MalformedReply,
-                message: format!("the reply is longer than {} MiB", BIGGEST_REPLY >> 20),
-            });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let body = body.freeze();
-    let body = key.and_then(|key| key.redact(&body)).map_or(body, Bytes::from);
-    Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body })
-}
-
 fn broken(error: &reqwest::Error) -> NoReply {
+    // The chain's last link says what happened; the first ones repeat the URL.
+    let mut last: &dyn Error = error;
+    let mut is_http = true;
+    while let Some(source) = last.source() {
+        last = source;
+        is_http &= last.downcast_ref::<hyper::Error>().is_none_or(|error| !error.is_parse());
+    }
     let class = match (error.is_connect(), error.is_timeout()) {
         (true, _) => FailureClass::Unreachable,
         (false, true) => FailureClass::Timeout,
-        (false, false) => FailureClass::Connection,
+        (false, false) if is_http => FailureClass::Connection,
+        (false, false) => FailureClass::MalformedReply,
     };
-    // The chain's last link says what happened; the first ones repeat the URL.
-    let mut last: &dyn Error = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
     let what = if error.is_connect() { "cannot connect: " } else { "" };
     NoReply { class, message: format!("{what}{last}") }
 }

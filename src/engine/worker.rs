@@ -1,6 +1,6 @@
 //! A worker makes one call and reads its reply. It decides nothing and records nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::clock::Clock;
 use super::secret::Secret;
 use super::task::Task;
-use super::transport::{Call, NoReply, Reply, Transport};
+use super::transport::{Call, NoReply, Reply, Room, Transport};
 use crate::domain::{
     FailureClass, NanoUsd, Outcome, Reading, Route, Structured, UnixMs, Usage, Verdict,
 };
@@ -39,6 +39,8 @@ pub(super) struct Landed {
     pub(super) requests_limit: Option<LimitSeen>,
     pub(super) tokens_limit: Option<LimitSeen>,
     pub(super) took: Duration,
+    /// The reply's share of the memory for replies, until it is on record.
+    pub(super) room: Option<Room>,
 }
 
 /// Lands a call even where reading its reply breaks off: a call that never landed would be waited for forever.
@@ -89,7 +91,11 @@ pub(super) async fn call(
     let sent = transport.send(call, task.server.key.as_ref()).await;
     let took = clock.elapsed().saturating_sub(start);
     match sent {
-        Ok(reply) => read(task, (ticket, form), &reply, (took, clock.time_of_day())),
+        Ok(mut reply) => {
+            let room = reply.room.take();
+            let at = (took, clock.time_of_day());
+            Landed { room, ..read(task, (ticket, form), &reply, at) }
+        }
         Err(NoReply { class, message }) => {
             let reading = Reading::failed(class, message);
             Landed::of(ticket, judge(task, form, reading), took)
@@ -119,7 +125,10 @@ fn read(
         landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message)
     });
     landed.requests_limit = seen(limits.requests.limit, limits.requests.remaining);
-    landed.tokens_limit = seen(limits.tokens.limit, limits.tokens.remaining);
+    let tokens = landed.usage.map_or(0, |usage| usage.input + usage.output) as f64;
+    // A minute that has no room for what was just served is none of this model's.
+    landed.tokens_limit =
+        seen(limits.tokens.limit, limits.tokens.remaining).filter(|seen| seen.per_minute >= tokens);
     pack(task, reply, &mut landed);
     landed
 }
@@ -146,6 +155,10 @@ pub(super) struct Judged {
     pub(super) reading: Reading,
 }
 
+/// Answers that are longer than this are checked one at a time: what that takes in memory is a multiple of them.
+const LONG_ANSWER: usize = 256 << 10;
+static LONG_ANSWERS: Mutex<()> = Mutex::new(());
+
 pub(super) fn judge(task: &Task, form: Structured, reading: Reading) -> Judged {
     judged((&task.check, task.server.key.as_ref()), form, reading)
 }
@@ -156,6 +169,9 @@ pub(super) fn judged(
     form: Structured,
     reading: Reading,
 ) -> Judged {
+    let is_long = matches!(&reading.verdict, Verdict::Text(text) if text.len() > LONG_ANSWER);
+    // Nothing is behind the lock that a thread could leave broken.
+    let _turn = is_long.then(|| LONG_ANSWERS.lock().unwrap_or_else(PoisonError::into_inner));
     let (outcome, answer, error) = match &reading.verdict {
         Verdict::Text(text) => match check.check(text) {
             Ok(answer) => (Outcome::Answered, Some(answer), None),
@@ -163,13 +179,8 @@ pub(super) fn judged(
         },
         Verdict::Truncated(_) => (Outcome::Truncated, None, None),
         Verdict::Failed { class, message } => {
-            let message = match key {
-                Some(key) => key
-                    .redact(message.as_bytes())
-                    .and_then(|clean| String::from_utf8(clean).ok())
-                    .unwrap_or_else(|| message.clone()),
-                None => message.clone(),
-            };
+            let clean = key.and_then(|key| key.redact_text(message));
+            let message = clean.unwrap_or_else(|| message.clone());
             let class = match (form, class) {
                 (Structured::Schema, FailureClass::InvalidRequest) if refuses_schemas(&message) => {
                     FailureClass::SchemaUnsupported
@@ -201,6 +212,7 @@ impl Landed {
             requests_limit: None,
             tokens_limit: None,
             took,
+            room: None,
         }
     }
 }

@@ -1,27 +1,42 @@
 //! CSV as RFC 4180 has it, with LF line ends: strings as they are, the rest as JSON text.
 //!
 //! Null and a missing cell are empty. Nothing is put before a cell that a spreadsheet would take
-//! for a formula: that would change the data.
+//! for a formula, since that would change the data, unless it is asked for ([`super::formula`]).
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
-use csv::{Terminator, Writer, WriterBuilder};
+use csv::{QuoteStyle, Terminator, Writer, WriterBuilder};
 
+use super::formula::Formulas;
 use super::table::{ExportError, Line};
 use super::value::{Value, said};
 
 /// Writes CSV.
 pub(super) struct Csv<W: Write> {
     out: Writer<W>,
+    formulas: Formulas,
 }
 
 /// Without it, Excel takes a file for one in the machine's old code page.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Whether the file starts with a byte order mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
+/// How a CSV is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CsvStyle {
+    /// Whether it starts with a byte order mark.
+    pub mark: Mark,
+    /// What becomes of cells that a spreadsheet would run.
+    pub formulas: Formulas,
+}
+
+/// Whether a file starts with a byte order mark.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    /// It does not.
+    #[default]
     Without,
+    /// It does.
     With,
 }
 
@@ -29,20 +44,29 @@ impl<W: Write> Csv<W> {
     /// Writes the header.
     pub(super) fn start<'a>(
         mut out: W,
-        mark: Mark,
+        style: CsvStyle,
         columns: impl Iterator<Item = &'a str>,
     ) -> io::Result<Self> {
-        if mark == Mark::With {
+        if style.mark == Mark::With {
             out.write_all(BYTE_ORDER_MARK)?;
         }
         let out = WriterBuilder::new()
             .terminator(Terminator::Any(b'\n'))
+            // A spreadsheet that takes a semicolon for the end of a cell must not find one with a formula behind it.
+            .quote_style(match style.formulas {
+                Formulas::AsTheyAre => QuoteStyle::Necessary,
+                Formulas::Defused => QuoteStyle::Always,
+            })
             .buffer_capacity(1 << 16)
             .from_writer(out);
-        let mut csv = Self { out };
+        let mut csv = Self { out, formulas: style.formulas };
         let mut columns = columns.peekable();
         if columns.peek().is_some() {
-            csv.out.write_record(columns).map_err(plain)?;
+            let safe = columns.map(|column| csv.formulas.safe(Cow::Borrowed(column)));
+            for column in safe.collect::<Vec<_>>() {
+                csv.out.write_field(column.as_bytes()).map_err(plain)?;
+            }
+            csv.out.write_record(None::<&[u8]>).map_err(plain)?;
         }
         Ok(csv)
     }
@@ -66,15 +90,15 @@ impl<W: Write> Csv<W> {
 
     fn field(&mut self, value: &Value<'_>) -> csv::Result<()> {
         let text = match value {
-            Value::Missing => "",
-            Value::Text(text) => text,
+            Value::Missing => Cow::Borrowed(""),
+            Value::Text(text) => Cow::Borrowed(text.as_ref()),
             Value::Json(json) => match said(json) {
-                Some(text) => return self.out.write_field(text.as_bytes()),
-                None if json == "null" => "",
-                None => json,
+                Some(text) => text,
+                None if json == "null" => Cow::Borrowed(""),
+                None => Cow::Borrowed(json.as_ref()),
             },
         };
-        self.out.write_field(text)
+        self.out.write_field(self.formulas.safe(text).as_bytes())
     }
 }
 

@@ -11,6 +11,7 @@
 //! where rows come from or where bytes go, and nothing here prints.
 
 mod csv;
+mod formula;
 mod jsonl;
 mod layout;
 mod table;
@@ -18,5 +19,7 @@ mod table;
 mod tests;
 mod value;
 
+pub use csv::{CsvStyle, Mark};
+pub use formula::Formulas;
 pub use layout::{AnswerKind, Details, Form, Layout, Naming, PromptPart, Shape};
 pub use table::{ExportError, Format, Selection, Table, Written};

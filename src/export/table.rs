@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::csv::{Csv, Mark};
+use super::csv::{Csv, CsvStyle};
 use super::jsonl::JsonLines;
 use super::layout::{AnswerKind, Detail, Form, LaidOut, Layout, Of, Output, What};
 use super::value::{Members, Names, Value};
@@ -15,9 +15,7 @@ use crate::machine::plan::observed;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// CSV in UTF-8.
-    Csv,
-    /// CSV in UTF-8 that starts with a byte order mark.
-    CsvWithMark,
+    Csv(CsvStyle),
     /// JSON Lines.
     Jsonl,
 }
@@ -102,8 +100,7 @@ impl<W: Write> Table<W> {
     /// Starts a table; a CSV's header is written now.
     pub fn start(out: W, format: Format, layout: Layout, selection: Selection) -> io::Result<Self> {
         let body = match format {
-            Format::Csv => csv(out, Mark::Without, &layout)?,
-            Format::CsvWithMark => csv(out, Mark::With, &layout)?,
+            Format::Csv(style) => csv(out, style, &layout)?,
             Format::Jsonl => Body::Jsonl(JsonLines::start(out)),
         };
         Ok(Self { layout, selection, body, written: Written::default() })
@@ -156,8 +153,8 @@ impl<W: Write> Table<W> {
     }
 }
 
-fn csv<W: Write>(out: W, mark: Mark, layout: &Layout) -> io::Result<Body<W>> {
-    Csv::start(out, mark, layout.columns()).map(|csv| Body::Csv(Box::new(csv)))
+fn csv<W: Write>(out: W, style: CsvStyle, layout: &Layout) -> io::Result<Body<W>> {
+    Csv::start(out, style, layout.columns()).map(|csv| Body::Csv(Box::new(csv)))
 }
 
 /// One line, ready to be asked what stands on it.

@@ -10,6 +10,9 @@ use crate::domain::{
 };
 use crate::machine::plan::Liveness;
 
+const CSV: Format = Format::Csv(CsvStyle { mark: Mark::Without, formulas: Formulas::AsTheyAre });
+const SAFE: Format = Format::Csv(CsvStyle { mark: Mark::Without, formulas: Formulas::Defused });
+
 fn prompt(name: &str, answer: AnswerKind) -> PromptPart {
     PromptPart { name: name.into(), version: 2, model: "openai/gpt-5-mini".into(), answer }
 }
@@ -60,8 +63,45 @@ fn select(
     (String::from_utf8(bytes).unwrap(), written)
 }
 
+fn details() -> AnswerDetails {
+    AnswerDetails {
+        route: Some("batch".into()),
+        batch: Some(BatchId(7)),
+        provider_request_id: Some("req_1".into()),
+        finish_reason: Some("stop".into()),
+        usage: Usage { input: 120, cached: 20, output: 5, reasoning: 1 },
+        cost: Some(NanoUsd(1_000_042_500)),
+        attempts: 2,
+        error: None,
+        answered_at: Some(UnixMs(1_760_000_000_123)),
+        fingerprint: Some(Fingerprint([0xab; 32])),
+    }
+}
+
 fn text_shape(columns: &[&str]) -> Shape {
     shape(columns, vec![prompt("main", AnswerKind::Text)])
+}
+
+#[test]
+fn a_csv_that_is_safe_for_spreadsheets_has_no_cell_that_one_runs() {
+    let details = AnswerDetails { error: Some("@error".to_owned()), ..details() };
+    let answer = AnswerCell { details: Some(details), ..answered("=cmd|' /C calc'!A0") };
+    let rows = [
+        row(1, r#"{"=id":-5,"text":"+3.2"}"#, vec![answer]),
+        row(2, r#"{"=id":"-2+3","text":"a;=1"}"#, vec![answered("\t=1")]),
+    ];
+    let shape = Shape { details: Details::With, ..text_shape(&["=id", "text"]) };
+    let text = write(shape.clone(), SAFE, &rows);
+    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    let lines: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(&lines[0][0], "'=id");
+    let cells: Vec<&str> = lines[1].iter().collect();
+    assert_eq!(cells[..3], ["-5", "+3.2", "'=cmd|' /C calc'!A0"]);
+    assert!(cells.contains(&"'@error"), "{cells:?}");
+    assert_eq!(lines[2].iter().take(3).collect::<Vec<_>>(), ["'-2+3", "a;=1", "'\t=1"]);
+    assert!(text.contains(",\"a;=1\","), "no other separator starts a cell");
+    let plain = write(shape, CSV, &rows);
+    assert!(plain.starts_with("=id,text,answer") && plain.contains("\n-5,+3.2,=cmd"), "{plain}");
 }
 
 #[test]
@@ -73,7 +113,7 @@ fn csv_keeps_every_cell_as_it_was() {
         row(4, r#"{"id":{"a":[1.0, "x"]},"text":"=1+1"}"#, vec![answered("한국어")]),
     ];
     assert_eq!(
-        write(text_shape(&["id", "text"]), Format::Csv, &rows),
+        write(text_shape(&["id", "text"]), CSV, &rows),
         "id,text,answer,state\n\
          007,\"a, \"\"b\"\"\nc\r\",\" so, yes\n\",answered\n\
          12345678901234567890123,-0.10,,pending\n\
@@ -84,17 +124,21 @@ fn csv_keeps_every_cell_as_it_was() {
 
 #[test]
 fn a_byte_order_mark_is_written_only_when_asked_for() {
-    let plain = write(text_shape(&["이름"]), Format::Csv, &[]);
+    let plain = write(text_shape(&["이름"]), CSV, &[]);
     assert_eq!(plain, "이름,answer,state\n");
-    let marked = write(text_shape(&["이름"]), Format::CsvWithMark, &[]);
+    let marked = write(
+        text_shape(&["이름"]),
+        Format::Csv(CsvStyle { mark: Mark::With, ..CsvStyle::default() }),
+        &[],
+    );
     assert_eq!(marked, format!("\u{feff}{plain}"));
-    assert_eq!(write(shape(&[], vec![]), Format::Csv, &[]), "");
+    assert_eq!(write(shape(&[], vec![]), CSV, &[]), "");
 }
 
 #[test]
 fn a_line_of_one_empty_cell_is_still_a_line() {
     let rows = [row(1, r#"{"a":""}"#, vec![]), row(2, r#"{"a":null}"#, vec![])];
-    let written = write(shape(&["a"], vec![]), Format::Csv, &rows);
+    let written = write(shape(&["a"], vec![]), CSV, &rows);
     assert_eq!(written, "a\n\"\"\n\"\"\n");
     assert_eq!(::csv::Reader::from_reader(written.as_bytes()).records().count(), 2);
 }
@@ -107,7 +151,7 @@ fn rows_of_different_sources_share_the_union_of_columns() {
     ];
     let shape = text_shape(&["a", "b", "c"]);
     assert_eq!(
-        write(shape.clone(), Format::Csv, &rows),
+        write(shape.clone(), CSV, &rows),
         "a,b,c,answer,state\n1,2,,x,answered\n4,,3,y,answered\n"
     );
     assert_eq!(
@@ -143,7 +187,7 @@ fn fields_of_a_schema_stand_in_columns_of_their_own() {
         row(2, r#"{"id":"2"}"#, vec![cell(State::Failed(FailureClass::Refused), None)]),
     ];
     assert_eq!(
-        write(one.clone(), Format::Csv, &rows),
+        write(one.clone(), CSV, &rows),
         "id,answer.who,answer.when,answer.tags,answer.sure,state\n\
          1,\"Kim \"\"J\"\"\",,\"[\"\"a\"\",1.0]\",true,answered\n\
          2,,,,,failed\n"
@@ -162,7 +206,7 @@ fn fields_that_the_schema_does_not_name_are_counted() {
         row(1, "{}", vec![answered(r#"{"a":1,"b":2}"#)]),
         row(2, "{}", vec![answered(r#"{"a":1}"#)]),
     ];
-    let (text, written) = select(one, Format::Csv, &[], &rows);
+    let (text, written) = select(one, CSV, &[], &rows);
     assert_eq!(
         (text.as_str(), written.with_other_fields),
         ("answer.a,state\n1,answered\n1,answered\n", 1)
@@ -173,10 +217,7 @@ fn fields_that_the_schema_does_not_name_are_counted() {
 fn an_answer_without_named_fields_is_whole() {
     let one = shape(&[], vec![prompt("main", object(&[]))]);
     let rows = [row(1, "{}", vec![answered(r#"{"b":2}"#)])];
-    assert_eq!(
-        write(one.clone(), Format::Csv, &rows),
-        "answer,state\n\"{\"\"b\"\":2}\",answered\n"
-    );
+    assert_eq!(write(one.clone(), CSV, &rows), "answer,state\n\"{\"\"b\"\":2}\",answered\n");
     assert_eq!(write(one, Format::Jsonl, &rows), "{\"answer\":{\"b\":2},\"state\":\"answered\"}\n");
 }
 
@@ -187,7 +228,7 @@ fn the_long_form_has_a_line_for_each_prompt() {
     both.form = Form::Long;
     let rows = [row(1, r#"{"id":"1"}"#, vec![answered("ok"), answered(r#"{"a":1}"#)])];
     assert_eq!(
-        write(both.clone(), Format::Csv, &rows),
+        write(both.clone(), CSV, &rows),
         "id,prompt,answer,state\n1,tone,ok,answered\n1,facts,\"{\"\"a\"\":1}\",answered\n"
     );
     assert_eq!(
@@ -207,7 +248,7 @@ fn only_rows_in_a_wanted_state_are_written_and_all_are_counted() {
         row(2, r#"{"id":"2"}"#, vec![answered("y"), answered("z")]),
         row(3, r#"{"id":"3"}"#, vec![cell(State::Pending, None), cell(State::InBatch, None)]),
     ];
-    let (text, written) = select(both.clone(), Format::Csv, &["failed", "pending"], &rows);
+    let (text, written) = select(both.clone(), CSV, &["failed", "pending"], &rows);
     assert_eq!(
         text,
         "id,a.answer,a.state,b.answer,b.state\n1,x,answered,,failed\n3,,pending,,in_batch\n"
@@ -215,7 +256,7 @@ fn only_rows_in_a_wanted_state_are_written_and_all_are_counted() {
     assert_eq!((written.lines, written.rows, written.in_state("answered")), (2, 3, 3));
     assert_eq!((written.in_state("failed"), written.in_state("in_batch")), (1, 1));
     let long = Shape { form: Form::Long, ..both };
-    let (text, _) = select(long, Format::Csv, &["failed"], &rows);
+    let (text, _) = select(long, CSV, &["failed"], &rows);
     assert_eq!(text, "id,prompt,answer,state\n1,b,,failed\n");
 }
 
@@ -223,30 +264,18 @@ fn only_rows_in_a_wanted_state_are_written_and_all_are_counted() {
 fn what_is_in_flight_with_no_run_on_is_in_doubt() {
     let rows = [row(1, "{}", vec![cell(State::InFlight, None)])];
     let mut one = text_shape(&[]);
-    let (text, written) = select(one.clone(), Format::Csv, &["in_doubt"], &rows);
+    let (text, written) = select(one.clone(), CSV, &["in_doubt"], &rows);
     assert_eq!((text.as_str(), written.in_state("in_doubt")), ("answer,state\n,in_doubt\n", 1));
     one.liveness = Liveness::Running;
-    assert_eq!(write(one, Format::Csv, &rows), "answer,state\n,in_flight\n");
+    assert_eq!(write(one, CSV, &rows), "answer,state\n,in_flight\n");
 }
 
 #[test]
 fn details_say_how_an_answer_came_about() {
-    let details = AnswerDetails {
-        route: Some("batch".into()),
-        batch: Some(BatchId(7)),
-        provider_request_id: Some("req_1".into()),
-        finish_reason: Some("stop".into()),
-        usage: Usage { input: 120, cached: 20, output: 5, reasoning: 1 },
-        cost: Some(NanoUsd(1_000_042_500)),
-        attempts: 2,
-        error: None,
-        answered_at: Some(UnixMs(1_760_000_000_123)),
-        fingerprint: Some(Fingerprint([0xab; 32])),
-    };
-    let made = AnswerCell { details: Some(details), ..answered("yes") };
+    let made = AnswerCell { details: Some(details()), ..answered("yes") };
     let rows = [row(1, "{}", vec![made]), row(2, "{}", vec![cell(State::Pending, None)])];
     let one = Shape { details: Details::With, ..text_shape(&[]) };
-    let lines = write(one.clone(), Format::Csv, &rows);
+    let lines = write(one.clone(), CSV, &rows);
     let lines: Vec<_> = lines.lines().skip(1).collect();
     assert_eq!(
         lines[0],
@@ -274,7 +303,7 @@ fn money_is_written_in_full() {
 
 #[test]
 fn a_record_that_somebody_broke_is_an_error_that_names_the_row() {
-    for format in [Format::Csv, Format::Jsonl] {
+    for format in [CSV, Format::Jsonl] {
         let layout = Layout::new(shape(&["a"], vec![prompt("p", object(&["x"]))]));
         let mut table = Table::start(Vec::new(), format, layout, Selection::default()).unwrap();
         let cells = table.row(&row(4, "[secret]", vec![answered("{}")])).unwrap_err();
@@ -310,6 +339,11 @@ fn in_csv(value: Option<&Value>) -> String {
     }
 }
 
+fn records(text: &str) -> Vec<Vec<String>> {
+    let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
+}
+
 proptest! {
     #[test]
     fn csv_reads_back_as_the_same_cells(
@@ -330,14 +364,16 @@ proptest! {
             expected.push(line);
             rows.push(row(1, &Value::from(members).to_string(), vec![answered(&answer)]));
         }
-        let text = write(text_shape(&columns), Format::Csv, &rows);
-        let mut reader = ::csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
-        let mut read: Vec<Vec<String>> = reader
-            .records()
-            .map(|record| record.unwrap().iter().map(str::to_owned).collect())
-            .collect();
+        let mut read = records(&write(text_shape(&columns), CSV, &rows));
         prop_assert_eq!(&read.remove(0)[..columns.len()], &columns[..]);
-        prop_assert_eq!(read, expected);
+        prop_assert_eq!(&read, &expected);
+        // Safe for spreadsheets it says the same, behind an apostrophe here and there.
+        let safe = records(&write(text_shape(&columns), SAFE, &rows));
+        for (safe, plain) in safe[1..].iter().flatten().zip(read.iter().flatten()) {
+            let starts = safe.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']);
+            prop_assert!(!starts || safe.trim_end().parse::<f64>().is_ok(), "{safe:?}");
+            prop_assert!(safe == plain || safe.strip_prefix('\'') == Some(plain), "{safe:?} {plain:?}");
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ fn at(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!(" at {path}") }
 }
 
+/// The longest JSON that is checked: its tree can take up forty times that.
+const MAX_JSON_BYTES: usize = 4 << 20;
 /// Steps that one pattern may take on one string before it counts as not matching.
 const BACKTRACK_LIMIT: usize = 100_000;
 
@@ -88,6 +90,9 @@ impl AnswerCheck {
                 let json = without_fences(text);
                 if json.is_empty() {
                     return Err("the answer is empty".to_owned());
+                }
+                if json.len() > MAX_JSON_BYTES {
+                    return Err("the answer is longer than JSON is checked".to_owned());
                 }
                 let value: Value = serde_json::from_str(json)
                     .map_err(|_| "the answer is not valid JSON".to_owned())?;

@@ -18,6 +18,10 @@ const AWAY_AFTER: u32 = 12;
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The longest pause that a provider is granted at its asking.
 const LONGEST_ASKED: Duration = Duration::from_mins(10);
+/// A provider's count that is so many times what was guessed, and above this, is not believed any further: it must not
+/// keep the run waiting for ever.
+const MOST_OFF: u64 = 8;
+const MOST_UNGUESSED: u64 = 20_000;
 /// Cuts closer together than this are one cut: they answer to the same burst.
 const ONE_CUT: Duration = Duration::from_secs(1);
 
@@ -160,6 +164,10 @@ impl Pace {
                 bucket.take(now, need);
             }
         }
+        if let Some(bucket) = &mut self.seen_tokens {
+            // No provider counts on beyond a whole minute.
+            bucket.level = bucket.level.max(-bucket.capacity);
+        }
         self.started
     }
 
@@ -199,8 +207,9 @@ impl Pace {
 
     /// Corrects the token count of a request once the provider has counted.
     pub fn counted(&mut self, guessed: u64, counted: u64) {
+        let beyond = counted.min(guessed.saturating_mul(MOST_OFF).max(MOST_UNGUESSED));
         for bucket in [&mut self.tokens, &mut self.seen_tokens].into_iter().flatten() {
-            bucket.level += guessed as f64 - counted as f64;
+            bucket.level += guessed as f64 - beyond as f64;
         }
     }
 

@@ -73,6 +73,19 @@ pub(crate) enum Do {
     Despite(Act),
     /// The right thing; the reply breaks off in its middle.
     Cut,
+    /// The right thing; its reply is edited.
+    Edit(Edit),
+}
+
+/// Has the last word on the body of a reply.
+#[derive(Clone)]
+pub(crate) struct Edit(pub(crate) Arc<EditFn>);
+type EditFn = dyn Fn(&[u8]) -> Vec<u8> + Send + Sync;
+
+impl std::fmt::Debug for Edit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Edit")
+    }
 }
 
 /// How a batch ends, once its stages are over. `done` counts the lines that it came to, from the first.
@@ -415,6 +428,12 @@ impl Shared {
                 Reply::Plain(act)
             }
             Do::Cut => right().cut(),
+            Do::Edit(edit) => match right() {
+                Reply::Plain(Act::Reply(status, headers, body)) => {
+                    Reply::Plain(Act::Reply(status, headers, (edit.0)(&body)))
+                }
+                other => other,
+            },
         }
     }
 }
@@ -431,8 +450,10 @@ fn serve(stream: &TcpStream, shared: &Shared) {
         if stop == Some(Point::Done) {
             return shared.stop_here(Point::Done);
         }
-        if let Reply::Plain(Act::Hang) = reply {
-            return shared.hang();
+        match &reply {
+            Reply::Plain(Act::Hang) => return shared.hang(),
+            Reply::Plain(Act::Play(play)) => return (play.0)(stream, &|| shared.state().is_over),
+            _ => {}
         }
         let goes_on = reply.write(stream);
         if stop == Some(Point::Replied) {

@@ -174,6 +174,19 @@ pub(crate) enum Act {
     Cut(Vec<u8>),
     /// Holds the connection until the provider stops.
     Hang,
+    /// Does what it likes with the connection, which is closed then.
+    Play(Play),
+}
+
+/// Something to do with a connection; told whether the provider has stopped, when it is to let go.
+#[derive(Clone)]
+pub(crate) struct Play(pub(crate) Arc<PlayFn>);
+type PlayFn = dyn Fn(&TcpStream, &dyn Fn() -> bool) + Send + Sync;
+
+impl std::fmt::Debug for Play {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Play")
+    }
 }
 
 impl Act {
@@ -312,6 +325,7 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Request>>, script: &Script, stop: &
                 return;
             }
             Act::Close => return,
+            Act::Play(play) => return (play.0)(stream, &|| stop.load(Ordering::SeqCst)),
             Act::Hang => {
                 while !stop.load(Ordering::SeqCst) {
                     std::thread::sleep(Duration::from_millis(20));

@@ -364,7 +364,7 @@ fn a_place_that_cannot_be_written_is_named_with_a_way_out() {
 fn a_report_counts_what_is_there_and_what_is_not() {
     let mut table = Table::start(
         Vec::new(),
-        Format::Csv,
+        Format::Csv(CsvStyle::default()),
         Layout::new(Shape {
             columns: vec!["state".into()],
             prompts: vec![],

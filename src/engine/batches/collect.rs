@@ -29,6 +29,12 @@ use crate::store::{
 const CHUNK: usize = 500;
 /// Bytes after which fewer lines are put on record together.
 const CHUNK_BYTES: usize = 4 << 20;
+/// How many lines of a file are read for each request of its batch, and beyond that.
+const LINES_A_REQUEST: u64 = 4;
+const MORE_LINES: u64 = 10_000;
+/// How many bytes of a file are read for each request of its batch, and beyond that.
+const BYTES_A_REQUEST: u64 = 4 << 20;
+const MORE_BYTES: u64 = 64 << 20;
 
 /// What is needed to read the results of a batch.
 pub(in crate::engine) struct Collecting {
@@ -40,6 +46,32 @@ pub(in crate::engine) struct Collecting {
     pub(in crate::engine) out: UnboundedSender<Stepped>,
     /// Whether a last line that ends in the middle is taken as it is.
     pub(in crate::engine) takes_cut: bool,
+    /// Whether an output file without a line of the batch is taken as it is.
+    pub(in crate::engine) takes_foreign: bool,
+    /// How many requests are in the batch.
+    pub(in crate::engine) requests: u64,
+}
+
+/// How much of a result file is left to be read. One that goes on for ever must neither fill the disk nor hold a run,
+/// and ends where no file that is one could.
+struct Rest {
+    lines: u64,
+    bytes: u64,
+}
+
+impl Rest {
+    fn of(requests: u64) -> Self {
+        let of = |each: u64, more: u64| requests.saturating_mul(each).saturating_add(more);
+        Self { lines: of(LINES_A_REQUEST, MORE_LINES), bytes: of(BYTES_A_REQUEST, MORE_BYTES) }
+    }
+
+    /// Takes a part of the file in. Says whether more may follow.
+    fn goes_on(&mut self, part: &[u8]) -> bool {
+        let lines = part.split(|byte| *byte == b'\n').count() as u64 - 1;
+        self.lines = self.lines.saturating_sub(lines);
+        self.bytes = self.bytes.saturating_sub(part.len() as u64);
+        self.lines > 0 && self.bytes > 0
+    }
 }
 
 /// The two result files, where they are.
@@ -66,20 +98,28 @@ pub(in crate::engine) async fn collect(
     let collecting = Arc::new(collecting);
     let mut store = store;
     let files = [(ResultFile::Output, results.output), (ResultFile::Error, results.error)];
+    let mut is_foreign = false;
     for (file, id) in files {
         if let Some(id) = id {
-            store = read_file(counter, &collecting, (file, &id), store).await?;
+            let ours;
+            (store, ours) = read_file(counter, &collecting, (file, &id), store).await?;
+            is_foreign |= ours == 0 && file == ResultFile::Output;
         }
+    }
+    // A page of some proxy, most likely. What was paid for is not given up for that at once.
+    if is_foreign && !collecting.takes_foreign {
+        return Err(Trouble::Foreign);
     }
     Ok(())
 }
 
+/// Reads a file and hands over every line. Says too how many of them are of this batch.
 async fn read_file(
     counter: &Counter,
     collecting: &Arc<Collecting>,
     (file, id): (ResultFile, &str),
     store: Store,
-) -> Result<Store, Trouble> {
+) -> Result<(Store, u64), Trouble> {
     let server = &counter.server;
     let call =
         Call { url: server.urls.content(id), headers: server.headers.clone(), body: Bytes::new() };
@@ -92,7 +132,8 @@ async fn read_file(
     };
     let (mut lines, mut store) = (Lines::new(), store);
     let key = server.key.as_ref();
-    let (mut chunk, mut bytes) = (Vec::new(), 0);
+    let (mut chunk, mut bytes, mut ours) = (Vec::new(), 0, 0);
+    let mut rest = Rest::of(collecting.requests);
     loop {
         let part = download.next().await?;
         let mut take = |line: Line<'_>| {
@@ -112,36 +153,44 @@ async fn read_file(
             break;
         };
         lines.push(&part, &mut take);
+        if !rest.goes_on(&part) {
+            break;
+        }
         while chunk.len() >= CHUNK || (bytes >= CHUNK_BYTES && !chunk.is_empty()) {
             let rest = chunk.split_off(chunk.len().min(CHUNK));
             let full = std::mem::replace(&mut chunk, rest);
             bytes = chunk.iter().map(|raw| raw.bytes.len()).sum();
-            store = hand_over((counter.hands, collecting), (file, full), store).await?;
+            let known;
+            (store, known) = hand_over((counter.hands, collecting), (file, full), store).await?;
+            ours += known;
         }
     }
-    hand_over((counter.hands, collecting), (file, chunk), store).await
+    let (store, known) = hand_over((counter.hands, collecting), (file, chunk), store).await?;
+    Ok((store, ours + known))
 }
 
 async fn hand_over(
     (hands, collecting): (Hands, &Arc<Collecting>),
     (file, raw): (ResultFile, Vec<Raw>),
     store: Store,
-) -> Result<Store, Trouble> {
+) -> Result<(Store, u64), Trouble> {
     if raw.is_empty() {
-        return Ok(store);
+        return Ok((store, 0));
     }
     let reader = Arc::clone(collecting);
     let read = hands.offload(move || (read_lines(&reader, (file, raw), &store), store));
     let (read, store) =
         read.await.ok_or_else(|| Trouble::Record("reading the results broke off".to_owned()))?;
     let ReadLines { lines, first, is_cut } = read?;
+    let is_ours = |line: &&ResultLine| matches!(line.kind, LineKind::Settles(_));
+    let ours = lines.iter().filter(is_ours).count() as u64;
     let (go, went) = oneshot::channel();
     let did = Did::Lines(lines, first, go);
     let sent = collecting.out.send(Stepped::Step(collecting.slot, Box::new(did)));
     if sent.is_err() || went.await.is_err() {
         return Err(Trouble::Record("the run has stopped".to_owned()));
     }
-    if is_cut { Err(Trouble::CutShort) } else { Ok(store) }
+    if is_cut { Err(Trouble::CutShort) } else { Ok((store, ours)) }
 }
 
 struct ReadLines {

@@ -389,7 +389,7 @@ impl Desk {
             return true;
         }
         let waits = self.settings.waits;
-        let is_left = |slot: &Slot| slot.is_done() || (!waits && slot.may_be_left());
+        let is_left = |slot: &Slot| slot.is_done() || slot.may_be_left(waits);
         let is_gated = |gate: &Gate| matches!(gate, Gate::Waiting(jobs) if !jobs.is_empty());
         if self.lanes.iter().any(|lane| matches!(lane.probe, Probe::Out(_))) {
             return false;

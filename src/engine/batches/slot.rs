@@ -67,6 +67,14 @@ pub(in crate::engine) struct Slot {
     pub(in crate::engine) looks: u32,
     /// Calls for its present step that failed in a row.
     pub(in crate::engine) failures: u32,
+    /// Uploads that broke off.
+    pub(in crate::engine) broken_uploads: u32,
+    /// Reads of its output that found nothing of it there.
+    pub(in crate::engine) foreign_reads: u32,
+    /// Since when they have failed.
+    pub(in crate::engine) troubled_since: Option<Duration>,
+    /// Whether they have failed for so long that this run leaves it to the next one.
+    pub(in crate::engine) is_given_up: bool,
     /// Listings in a row in which it did not stand.
     pub(in crate::engine) absences: u32,
     /// Since when the provider does not know it.
@@ -121,6 +129,10 @@ impl Slot {
             next_at: Duration::ZERO,
             looks: 0,
             failures: 0,
+            broken_uploads: 0,
+            foreign_reads: 0,
+            troubled_since: None,
+            is_given_up: false,
             absences: 0,
             in_vain_since: None,
             absent_since: None,
@@ -198,11 +210,12 @@ impl Slot {
         !self.is_filling && self.asked == 0 && !self.is_done() && matches!(self.hand, Hand::Free)
     }
 
-    /// Says whether a run that does not wait may leave it as it is.
-    pub(in crate::engine) fn may_be_left(&self) -> bool {
+    /// Says whether a run, which waits for batches or does not, may leave it as it is.
+    pub(in crate::engine) fn may_be_left(&self, waits: bool) -> bool {
         const PATIENCE: u32 = 3;
         let is_waiting =
             step(self.status) == Step::Look && self.is_heard && self.cancel != Cancel::Wanted;
-        !self.is_filling && self.asked == 0 && (is_waiting || self.failures >= PATIENCE)
+        let may_be = is_waiting || self.failures >= PATIENCE;
+        !self.is_filling && self.asked == 0 && (self.is_given_up || (!waits && may_be))
     }
 }

@@ -3,6 +3,7 @@
 //! Each makes one call (a listing: one a page) and says what came of it; what that means is decided
 //! elsewhere. Nothing is repeated here.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,6 +111,8 @@ pub(in crate::engine) enum Trouble {
     Unreadable(String),
     /// Results ended in the middle of a line.
     CutShort,
+    /// An output file was something else.
+    Foreign,
     /// The record could not be read, or contradicts itself.
     Record(String),
 }
@@ -122,6 +125,7 @@ impl Trouble {
             Self::NoReply(no_reply) => no_reply.message.clone(),
             Self::Unreadable(words) | Self::Record(words) => words.clone(),
             Self::CutShort => "the results end in the middle of a line".to_owned(),
+            Self::Foreign => "the output file holds no line of this batch".to_owned(),
         }
     }
 
@@ -129,8 +133,20 @@ impl Trouble {
     pub(in crate::engine) fn asked_pause(&self) -> Option<Duration> {
         match self {
             Self::Refused(refusal) => refusal.retry_after,
-            Self::NoReply(_) | Self::Unreadable(_) | Self::CutShort | Self::Record(_) => None,
+            Self::NoReply(_)
+            | Self::Unreadable(_)
+            | Self::CutShort
+            | Self::Foreign
+            | Self::Record(_) => None,
         }
+    }
+
+    /// Says whether the connection broke off, or nothing came of it in time.
+    pub(in crate::engine) fn breaks_off(&self) -> bool {
+        matches!(
+            self,
+            Self::NoReply(NoReply { class: FailureClass::Connection | FailureClass::Timeout, .. })
+        )
     }
 
     pub(in crate::engine) fn is_unreachable(&self) -> bool {
@@ -278,6 +294,7 @@ impl Counter {
         is_it: impl Fn(&T) -> bool,
     ) -> Result<Option<(T, Bytes)>, Trouble> {
         let mut after: Option<String> = None;
+        let mut seen = HashSet::new();
         for _ in 0..MOST_PAGES {
             let reply = Self::whole(self.get(url(after.as_deref())).await?)?;
             let page = read(&reply.body)?;
@@ -286,7 +303,8 @@ impl Counter {
             }
             match page.next {
                 None => return Ok(None),
-                Some(next) if after.as_ref() == Some(&next) => break,
+                // The same page again, or a circle of them.
+                Some(next) if !seen.insert(next.clone()) => break,
                 Some(next) => after = Some(next),
             }
         }

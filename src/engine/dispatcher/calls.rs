@@ -97,6 +97,7 @@ impl Dispatcher {
             cost: landed.cost,
             asked_pause: landed.asked_pause,
             took: landed.took,
+            room: landed.room,
         });
         self.order(Pending::Settle(settling), |ticket| Order::Settle(ticket, settlement));
     }

@@ -4,6 +4,11 @@ use serde_json::Value;
 
 use super::without_fences;
 
+/// A longer reply is looked through for nothing but a label as it stands: each of its layers would be read again.
+const MAX_BYTES: usize = 1 << 20;
+/// How many layers of decoration are taken off.
+const MAX_LAYERS: usize = 64;
+
 /// Returns the one of `labels` that the reply is, as it is spelled there.
 ///
 /// The reply is the JSON object that was asked for, a JSON scalar, or the bare label, which may
@@ -13,6 +18,9 @@ pub(super) fn find<'l>(text: &str, labels: &'l [String]) -> Option<&'l str> {
     let exact = |text: &str| labels.iter().find(|label| label.as_str() == text);
     if let Some(label) = exact(text.trim()) {
         return Some(label);
+    }
+    if text.len() > MAX_BYTES {
+        return None;
     }
     let unfenced = without_fences(text);
     match serde_json::from_str(unfenced) {
@@ -32,7 +40,8 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// Looks for the text itself and for what is under its decoration, first exactly, then by case.
 fn among<'l>(text: &str, labels: &'l [String]) -> Option<&'l str> {
-    let layers: Vec<&str> = std::iter::successors(Some(text), |text| peel(text)).collect();
+    let layers: Vec<&str> =
+        std::iter::successors(Some(text), |text| peel(text)).take(MAX_LAYERS).collect();
     let exact = layers.iter().find_map(|layer| labels.iter().find(|label| label == layer));
     exact.map(String::as_str).or_else(|| layers.iter().find_map(|layer| caseless(layer, labels)))
 }

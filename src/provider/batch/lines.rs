@@ -4,8 +4,8 @@
 //! readers take for an end. What may come along and means nothing is taken off: carriage returns, blank
 //! lines, a byte order mark. A line too long to be a reply is cut, and the next one is read as ever.
 
-/// The most bytes of one line that are kept: 64 MiB, far above any reply.
-pub const MAX_LINE_BYTES: usize = 64 << 20;
+/// The most bytes of one line that are kept: 32 MiB, far above any reply, as for one that comes by itself.
+pub const MAX_LINE_BYTES: usize = 32 << 20;
 
 /// How much room is kept between lines.
 const KEPT_ROOM_BYTES: usize = 1 << 20;

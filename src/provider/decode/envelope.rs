@@ -31,7 +31,10 @@ impl Told {
         if text.starts_with(b"<") {
             return Self { is_page: true, ..Self::default() };
         }
-        match serde_json::from_slice(text) {
+        if text.len() > MAX_TREE_BYTES && (text.starts_with(b"{") || text.starts_with(b"[")) {
+            return Self::default();
+        }
+        match serde_json::from_slice(&text[..text.len().min(MAX_TREE_BYTES)]) {
             Ok(value) => Self::of(&value),
             Err(_) if text.starts_with(b"{") || text.starts_with(b"[") => Self::default(),
             Err(_) => {
@@ -88,6 +91,8 @@ impl Told {
     }
 }
 
+/// Longer ones are no errors, and their trees would take up many times that.
+const MAX_TREE_BYTES: usize = 1 << 20;
 /// Enough of a plain text for a message.
 const MAX_PLAIN_BYTES: usize = 4_096;
 

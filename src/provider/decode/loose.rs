@@ -91,11 +91,18 @@ impl Shape<'_> for String {
     }
 }
 
+/// More than any list of parts or problems has. Without a bound, a list of nothings takes up fifty times its own length.
+const MOST_ITEMS: usize = 100_000;
+
 impl<'de, T: Shape<'de>> Shape<'de> for Vec<Loose<T>> {
     fn list<A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut items = Self::new();
         while let Some(item) = list.next_element()? {
             items.push(item);
+            if items.len() > MOST_ITEMS {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(None);
+            }
         }
         Ok(Some(items))
     }

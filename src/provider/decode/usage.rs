@@ -61,8 +61,11 @@ fn whole_output(input: u64, output: u64, total: Option<u64>) -> u64 {
     if uncounted <= MOST_UNCOUNTED { output + uncounted } else { output }
 }
 
+/// More than any model reads or writes at once, and too few for sums over a big table to overflow.
+const MOST_TOKENS: u64 = 100_000_000;
+
 fn count(field: Loose<Count>) -> Option<u64> {
-    field.get().map(|Count(tokens)| tokens)
+    field.get().map(|Count(tokens)| tokens).filter(|tokens| *tokens <= MOST_TOKENS)
 }
 
 fn either(one: Loose<Count>, other: Loose<Count>) -> Option<u64> {

@@ -120,7 +120,7 @@ impl Reply {
                 let _ = stream.write_all(&[head.as_bytes(), body].concat());
                 false
             }
-            Self::Plain(Act::Close | Act::Hang) => false,
+            Self::Plain(Act::Close | Act::Hang | Act::Play(_)) => false,
             Self::File(body) => {
                 let mut bytes = file_head();
                 body.chunks(777).for_each(|piece| bytes.extend(chunk(piece)));

@@ -31,6 +31,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const NOBODY: u32 = 5;
 /// Creations in a row that are refused because the file is not found yet.
 const FILE_TRIES: u32 = 12;
+/// Calls in a row that fail before a batch is left to the next run, at least.
+const MOST_FAILURES: u32 = 10;
+/// For how long they have to fail before that, at most: a night may hold an outage.
+const TROUBLED: Duration = Duration::from_hours(4);
+/// The same in the longest pauses between two looks, where that is less.
+const TROUBLED_POLLS: u32 = 240;
 /// How long results are asked for that the provider says it does not have.
 const IN_VAIN: Duration = Duration::from_hours(1);
 
@@ -292,6 +298,7 @@ impl Dispatcher {
                     return self.stop(Problem::Provider { class, message });
                 }
             }
+            Trouble::Foreign => self.outfit.desk.slots[id.0].foreign_reads += 1,
             Trouble::NoReply(_) | Trouble::Unreadable(_) | Trouble::CutShort => {}
         }
         self.is_reached |= !trouble.is_unreachable();
@@ -308,6 +315,9 @@ impl Dispatcher {
         };
         let again_in = pause_after_failure(slot.failures, longest, trouble.asked_pause(), jitter);
         slot.next_at = now + again_in;
+        let since = *slot.troubled_since.get_or_insert(now);
+        let is_over = now.saturating_sub(since) >= TROUBLED.min(poll * TROUBLED_POLLS);
+        slot.is_given_up = is_over && slot.failures >= MOST_FAILURES;
         let (failures, batch, status) = (slot.failures, slot.id, slot.status);
         if !self.is_reached && failures >= NOBODY {
             let class = FailureClass::Unreachable;
@@ -323,9 +333,11 @@ impl Dispatcher {
     pub(super) fn is_refused(&mut self, id: SlotId, what: Step, trouble: Trouble) {
         let slot = &mut self.outfit.desk.slots[id.0];
         let Trouble::Refused(refused) = &trouble else {
-            let is_cut = matches!(trouble, Trouble::NoReply(_)) && !trouble.is_unreachable();
-            if what == Step::Upload && is_cut && slot.failures >= BROKEN_UPLOADS {
-                return self.is_too_large(id, &trouble.words());
+            if what == Step::Upload && trouble.breaks_off() {
+                slot.broken_uploads += 1;
+                if slot.broken_uploads > BROKEN_UPLOADS {
+                    return self.is_too_large(id, &trouble.words());
+                }
             }
             return self.in_trouble(id, &trouble);
         };
@@ -399,7 +411,10 @@ impl Dispatcher {
                 Refusal::Busy | Refusal::Unclear | Refusal::TooLarge | Refusal::TokenLimit(_) => {}
             },
             Err(trouble @ Trouble::Unreadable(_)) => self.lane_has_no_batches(at, &trouble.words()),
-            Ok(()) | Err(Trouble::NoReply(_) | Trouble::CutShort | Trouble::Record(_)) => {}
+            Ok(())
+            | Err(
+                Trouble::NoReply(_) | Trouble::CutShort | Trouble::Foreign | Trouble::Record(_),
+            ) => {}
         }
         if let Probe::Out(jobs) = probe {
             for job in jobs {

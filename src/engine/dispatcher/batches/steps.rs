@@ -22,7 +22,7 @@ const LOOKS: usize = 8;
 const COLLECTS: usize = 2;
 /// How often the time of day is looked at while there is a deadline.
 const TIME_OF_DAY: Duration = Duration::from_secs(30);
-/// Results that end in the middle of a line, in a row, before the last line is taken as it is.
+/// Results that end in the middle of a line, or hold none of the batch, before they are taken as they are.
 const CUTS: u32 = 5;
 
 impl Dispatcher {
@@ -52,7 +52,7 @@ impl Dispatcher {
             let mut free = self.outfit.desk.free_hands([UPLOADS, LOOKS, COLLECTS]);
             for index in 0..self.outfit.desk.slots.len() {
                 let slot = &self.outfit.desk.slots[index];
-                if !slot.is_ready() || (!self.outfit.desk.settings.waits && slot.may_be_left()) {
+                if !slot.is_ready() || slot.may_be_left(self.outfit.desk.settings.waits) {
                     continue;
                 }
                 let next_at = slot.next_at;
@@ -143,7 +143,7 @@ impl Dispatcher {
             (slot.looks, slot.absences) = (0, 0);
         }
         if is_news || matches!(event, BatchMove::Seen(_)) {
-            slot.failures = 0;
+            (slot.failures, slot.troubled_since) = (0, None);
         }
         slot.ended = status.end().or(slot.ended);
         let lane = slot.lane;
@@ -273,6 +273,8 @@ impl Dispatcher {
                     clock: world.clock,
                     out: out.clone(),
                     takes_cut: slot.failures >= CUTS,
+                    takes_foreign: slot.foreign_reads >= CUTS,
+                    requests: slot.load.requests,
                 };
                 let open = Arc::clone(&self.outfit.open);
                 hand((id, world.hands), out, |trouble| Did::Collect(Err(trouble)), async move {
