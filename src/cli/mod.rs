@@ -134,11 +134,15 @@ pub(crate) struct Context {
 
 impl Context {
     /// Opens the project to write.
-    pub(crate) fn open(&self) -> Result<Store, StoreError> {
-        let out = self.out;
-        Ok(Store::open(&self.project, Clock::now())?.on_wait(move |path| {
+    pub(crate) fn open(&self) -> Result<Store, Failure> {
+        let (out, patience) = (self.out, self.settings.patience()?);
+        let store = Store::open(&self.project, Clock::now())?.on_wait(move |path| {
             out.say(&format!("{} is locked by another process; waiting for it", path.display()));
-        }))
+        });
+        Ok(match patience {
+            Some(patience) => store.patience(patience),
+            None => store,
+        })
     }
 
     /// Opens the project to read.

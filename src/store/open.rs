@@ -17,12 +17,15 @@ use crate::domain::UnixMs;
 const QUIET_WAIT: Duration = Duration::from_secs(2);
 /// How many such waits are tried before giving up: ten minutes, the time a very big `add` may take.
 pub(super) const WAITS: u32 = 300;
+/// For how long a run keeps trying to put on record what the disk does not take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connection to a project.
 pub struct Store {
     pub(super) conn: Connection,
     path: PathBuf,
     on_wait: Box<dyn Fn(&Path) + Send>,
+    pub(super) patience: Duration,
 }
 
 /// What a new project starts with.
@@ -63,7 +66,7 @@ impl Store {
             (new.token, new.now.0, new.base_url, new.max_attempts),
         )
         .map_err(sql)?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
     }
 
     /// Opens a project for writing, brought to our format first where it is older.
@@ -76,7 +79,7 @@ impl Store {
         let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql)?;
         must_be_ours(&conn, path)?;
         migrate::apply(&mut conn, now).map_err(sql)?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
     }
 
     /// Opens a project for reading, while a run is on too.
@@ -110,7 +113,18 @@ impl Store {
         };
         must_be_ours(&conn, path)?;
         migrate::show(&conn).map_err(sql)?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
+    }
+
+    fn of(conn: Connection, path: &Path) -> Self {
+        Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()), patience: PATIENCE }
+    }
+
+    /// Sets for how long a run keeps trying to put on record what was paid for and the disk does not take.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Sets what is called once when another process keeps this one waiting.

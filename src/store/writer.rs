@@ -14,7 +14,6 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rusqlite::TransactionBehavior;
 
@@ -32,10 +31,8 @@ use crate::domain::{
 const GROUP: usize = 1024;
 /// Requests without a line that are settled in one order.
 const MISSING: u32 = 500;
-/// How often a group with settlements is tried before its replies are given up.
+/// How often a group with settlements is tried before its replies are given up, over the store's patience.
 const TRIES: u32 = 60;
-/// The wait between such tries.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// One thing to put on record. The ticket comes back with the receipt.
 pub enum Order {
@@ -281,7 +278,7 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
             return refuse(&group, (receipts, &words));
         }
         receipts(vec![Receipt::Trouble(words)]);
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(store.patience / TRIES);
     }
 }
 

@@ -1,0 +1,194 @@
+//! Every write and every flush of `init`, `add`, `run` and `export` fails in turn, once and from then on.
+
+use std::collections::HashSet;
+
+use crate::look::{all_promised, came, copy, fingerprints, is_sound, number};
+use crate::shim::{self, EIO, ENOSPC, Fault, Lasts, Went};
+use crate::support::{Act, Folder, Provider, Request};
+
+const TABLE: &str = "id,text\nk1,one\nk2,two\nk3,three\nk4,four\nk5,five\n";
+const ROWS: u64 = 5;
+const INIT: [&str; 5] = ["init", "--model", "gpt-4o-mini", "--prompt", "Say: {{ text }}"];
+const ADD: [&str; 4] = ["add", "rows.csv", "--key", "id"];
+/// More steps than any command here takes.
+const MANY: u64 = 2000;
+
+/// Every way in which a step fails.
+fn ways() -> Vec<(&'static str, fn(u64) -> Fault)> {
+    vec![
+        ("a write finds no room, once", |at| Fault::at("write", at, ENOSPC)),
+        ("a write finds no room, and none after it", |at| {
+            Fault::at("write", at, ENOSPC).lasting(Lasts::FromThenOn)
+        }),
+        ("a write is cut short, and none goes on after it", |at| {
+            Fault::at("write", at, ENOSPC).short().lasting(Lasts::FromThenOn)
+        }),
+        ("a write fails", |at| Fault::at("write", at, EIO)),
+        ("a flush fails once, and loses what it was to keep", |at| {
+            Fault::at("sync", at, EIO).losing()
+        }),
+        ("no flush works from then on, and all is lost", |at| {
+            Fault::at("sync", at, EIO).losing().lasting(Lasts::FromThenOn)
+        }),
+    ]
+}
+
+/// Has each step of a command fail in turn, in each way, until the command takes no more steps. Returns how many
+/// there were.
+fn at_every_step(try_one: impl Fn(Fault) -> Went) -> u64 {
+    let mut points = 0;
+    for (words, fault) in ways() {
+        let mut at = 1;
+        while try_one(fault(at)).failed() > 0 {
+            at += 1;
+            assert!(at < MANY, "{words}: the steps do not end");
+        }
+        assert!(at > 1, "{words}: no step was reached");
+        points += at - 1;
+    }
+    println!("{points} points");
+    points
+}
+
+/// Answers each text in its own way; one fails at first.
+fn answer(request: &Request) -> Act {
+    let text = request.text();
+    match (text.contains("three"), request.seen) {
+        (true, 0) => Act::error(500, "server_error", "oops").with("retry-after-ms", "1"),
+        _ => Act::says(&format!("answer to {text}")),
+    }
+}
+
+/// A project with rows, made at leisure.
+fn project() -> Folder {
+    let mut folder = Folder::new();
+    folder.env("OPENAI_API_KEY", "sk-nobody");
+    folder.write("rows.csv", TABLE).ok(&INIT);
+    folder.ok(&ADD);
+    folder
+}
+
+/// The table of a run that nothing happened to.
+fn unbroken() -> String {
+    let provider = Provider::start(answer);
+    let folder = project();
+    folder.ok(&["run", "--base-url", &provider.base_url()]);
+    folder.ok(&["export", "-"]).stdout
+}
+
+#[test]
+fn init_makes_a_whole_project_or_none() {
+    let points = at_every_step(|fault| {
+        let folder = Folder::new();
+        let went = shim::run(&folder, &INIT, fault);
+        match went.said.code {
+            Some(0) => is_sound(&folder),
+            _ => {
+                assert!(went.said.stderr.contains("overnight.db"), "{fault:?} {went:#?}");
+                assert!(folder.names().is_empty(), "{fault:?} left {:?}", folder.names());
+                folder.ok(&INIT);
+            }
+        }
+        assert_eq!(number(&folder, "SELECT count(*) FROM prompt"), 1, "{fault:?}");
+        went
+    });
+    assert!(points > 100, "only {points} points");
+}
+
+#[test]
+fn add_adds_all_rows_or_none() {
+    let base = Folder::new();
+    base.write("rows.csv", TABLE).ok(&INIT);
+    let points = at_every_step(|fault| {
+        let folder = copy(&base);
+        let went = shim::run(&folder, &ADD, fault);
+        is_sound(&folder);
+        let rows = folder.status()["rows"].as_u64().unwrap();
+        match went.said.code {
+            Some(0) => assert_eq!(rows, ROWS, "{fault:?}"),
+            _ => {
+                assert!(went.said.stderr.contains("overnight.db"), "{fault:?} {went:#?}");
+                assert_eq!(rows, 0, "{fault:?} {went:#?}");
+                folder.ok(&ADD);
+            }
+        }
+        assert_eq!(folder.status()["rows"], ROWS, "{fault:?}");
+        assert_eq!(folder.names(), ["overnight.db", "rows.csv"], "{fault:?}");
+        went
+    });
+    assert!(points > 50, "only {points} points");
+}
+
+#[test]
+fn run_sends_nothing_that_is_not_on_record_and_loses_nothing_that_is() {
+    let (base, expected) = (project(), unbroken());
+    let points = at_every_step(|fault| {
+        let provider = Provider::start(answer);
+        let url = provider.base_url();
+        let folder = copied(&base);
+        let went = shim::run(&folder, &["run", "--concurrency", "2", "--base-url", &url], fault);
+        if went.said.code == Some(1) {
+            assert!(went.said.stderr.contains("overnight.db"), "{fault:?} {went:#?}");
+        }
+        goes_on(&folder, &provider, &went, fault);
+        assert_eq!(folder.ok(&["export", "-"]).stdout, expected, "{fault:?}");
+        went
+    });
+    assert!(points > 300, "only {points} points");
+}
+
+/// What a failed run leaves is sound and readable, all that was sent is on record, and the next run finishes.
+fn goes_on(folder: &Folder, provider: &Provider, went: &Went, fault: Fault) {
+    is_sound(folder);
+    all_promised(folder, provider);
+    let sent = provider.count();
+    let bought: HashSet<_> = fingerprints(
+        &copy(folder),
+        "SELECT fingerprint FROM request WHERE state = 'answered'",
+    );
+    let status = folder.status();
+    assert_eq!(status["requests"]["answered"], bought.len(), "{fault:?}");
+    assert_eq!(status["requests"]["total"], ROWS, "{fault:?}");
+    let table = folder.ok(&["export", "-"]).stdout;
+    let answers = table.lines().filter(|line| line.ends_with(",answered")).count();
+    assert_eq!(answers, bought.len(), "{fault:?} {table}");
+    if went.said.code == Some(0) {
+        assert_eq!(bought.len() as u64, ROWS, "{fault:?} {went:#?}");
+    }
+    folder.ok(&["run", "--base-url", &provider.base_url()]);
+    for body in came(provider, sent) {
+        assert!(!bought.contains(&body), "{fault:?}: sent again with its answer on file");
+    }
+    all_promised(folder, provider);
+    is_sound(folder);
+    assert_eq!(folder.names(), ["overnight.db", "rows.csv"], "{fault:?}");
+}
+
+fn copied(base: &Folder) -> Folder {
+    let mut folder = copy(base);
+    folder.env("OPENAI_API_KEY", "sk-nobody");
+    folder
+}
+
+#[test]
+fn export_writes_a_whole_table_or_leaves_the_old_one() {
+    let provider = Provider::start(answer);
+    let base = project();
+    base.ok(&["run", "--base-url", &provider.base_url()]);
+    base.write("answers.csv", "an older table\n");
+    let expected = base.ok(&["export", "-"]).stdout;
+    let points = at_every_step(|fault| {
+        let folder = copy(&base);
+        let went = shim::run(&folder, &["export", "answers.csv"], fault);
+        let there = folder.read("answers.csv");
+        match went.said.code {
+            Some(0) => assert_eq!(there, expected, "{fault:?}"),
+            _ => assert_eq!(there, "an older table\n", "{fault:?} {went:#?}"),
+        }
+        folder.ok(&["export", "answers.csv"]);
+        assert_eq!(folder.read("answers.csv"), expected, "{fault:?}");
+        assert_eq!(folder.names(), ["answers.csv", "overnight.db", "rows.csv"], "{fault:?}");
+        went
+    });
+    assert!(points > 30, "only {points} points");
+}
