@@ -113,7 +113,9 @@ impl From<StoreError> for Failure {
         let failure = match (&error, error.source()) {
             // SQLite quotes the bytes that it cannot read, and its numbers say no more than ours.
             (StoreError::Damaged { .. }, _) | (_, None) => failure,
-            (StoreError::Sqlite { source, .. }, _) => failure.because(source.to_string()),
+            (StoreError::Sqlite { source, .. } | StoreError::Disk { source, .. }, _) => {
+                failure.because(source.to_string())
+            }
             (_, Some(source)) => failure.caused_by(source),
         };
         match &error {
@@ -135,6 +137,16 @@ impl From<StoreError> for Failure {
             StoreError::Full { .. } => failure.hint(
                 "make room on that disk and run the command again; nothing on record is lost",
             ),
+            StoreError::Unfit { .. } => failure.hint(
+                "copy the project to a disk of this machine and work there: network shares and some mounted \
+                 folders cannot hold one",
+            ),
+            StoreError::Disk { path, .. } => failure
+                .hint("what was committed is kept: see what the system's log says, then run the command again")
+                .hint(format!(
+                    "if it goes on, copy {0}, and {0}-wal where there is one, to another disk and work there",
+                    path.display()
+                )),
             StoreError::Damaged { path, .. } => {
                 failure.hint("go on from a copy of the time before, if there is one").hint(format!(
                     "`sqlite3 {} .recover | sqlite3 saved.db` saves what can be read",

@@ -190,11 +190,7 @@ fn must_have_work(store: &Store, plan: &Plan, context: &Context) -> Result<(), F
 
 pub(crate) fn take_lock(context: &Context) -> Result<Option<RunLock>, Failure> {
     for _ in 0..LOCK_TRIES {
-        let taken = RunLock::take(&context.project).map_err(|error| {
-            Failure::error(format!("cannot lock {}", context.project.display()))
-                .caused_by(&error)
-                .hint("the project's folder must be writable, on a file system that has locks")
-        })?;
+        let taken = RunLock::take(&context.project)?;
         if taken.is_some() {
             return Ok(taken);
         }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::open::with_suffix;
+use super::{StoreError, place};
 
 /// Held by the one run of a project.
 pub struct RunLock {
@@ -27,16 +28,20 @@ pub enum LockState {
 
 impl RunLock {
     /// Takes the lock; `None` where another process has it.
-    pub fn take(project: &Path) -> io::Result<Option<Self>> {
+    pub fn take(project: &Path) -> Result<Option<Self>, StoreError> {
         let path = with_suffix(project, "-run");
         loop {
-            let file = open_private(&path)?;
+            let file = open_private(&path).map_err(|error| place::named(&path, error))?;
             match file.try_lock() {
                 // Whoever held it before may have removed the file we opened: then ours counts for nothing.
                 Ok(()) if is_at(&file, &path) => return Ok(Some(Self { file, path })),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::Error(error)) => {
+                    // Nobody can have a lock on it.
+                    let _ = std::fs::remove_file(&path);
+                    return Err(place::without_locks(project, error));
+                }
             }
         }
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::StoreError;
-use super::migrate;
+use super::place::{self, with_locks};
+use super::{StoreError, migrate};
 use crate::domain::UnixMs;
 
 /// How long a statement waits for another process before it is worth a word to the user.
@@ -47,17 +47,21 @@ impl Store {
     pub fn create(new: &Create<'_>) -> Result<Self, StoreError> {
         let path = new.path;
         make_private_file(path)?;
-        Self::fill_new(new).inspect_err(|_| {
-            for suffix in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(with_suffix(path, suffix));
-            }
-        })
+        Self::fill_new(new).inspect_err(|_| remove(path))
+    }
+
+    /// Takes back a project that has just been made, and could not be finished.
+    pub fn discard(self) {
+        let Self { conn, path, .. } = self;
+        drop(conn);
+        remove(&path);
     }
 
     fn fill_new(new: &Create<'_>) -> Result<Self, StoreError> {
         let path = new.path;
         let sql = |error| StoreError::from_sqlite(path, error);
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql)?;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .map_err(|error| with_locks(StoreError::from_sqlite(path, error)))?;
         conn.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
         migrate::apply(&mut conn, new.now).map_err(sql)?;
         conn.execute(
@@ -76,7 +80,8 @@ impl Store {
             return Err(StoreError::ReadOnly { path: path.to_owned() });
         }
         let sql = |error| StoreError::from_sqlite(path, error);
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql)?;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .map_err(|error| with_locks(StoreError::from_sqlite(path, error)))?;
         must_be_ours(&conn, path)?;
         migrate::apply(&mut conn, now).map_err(sql)?;
         Ok(Self::of(conn, path))
@@ -90,27 +95,30 @@ impl Store {
     pub fn open_to_read(path: &Path, now: UnixMs) -> Result<Self, StoreError> {
         must_exist(path)?;
         let store = match Self::open(path, now) {
-            Err(StoreError::ReadOnly { .. }) => Self::open_unwritable(path)?,
+            // What keeps the file from being written says more than what keeps it from being read in another way.
+            Err(error) if error.leaves_it_readable() => {
+                Self::open_unwritable(path).map_err(|_| error)?
+            }
             other => other?,
         };
         store.conn.pragma_update(None, "query_only", true).map_err(|error| store.named(error))?;
         Ok(store)
     }
 
-    /// Opens what may not be written. Where no WAL is there, nothing is missed by not asking for one, and SQLite
-    /// makes none: it would be as read-only as the file, and in the way once that may be written again.
+    /// Opens what cannot be written.
     fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
-        let sql = |error| StoreError::from_sqlite(path, error);
-        let wal = std::fs::metadata(with_suffix(path, "-wal"));
-        let has_wal = wal.is_ok_and(|wal| wal.len() > 0);
-        let beside_wal = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok();
-        let conn = if let Some(conn) = has_wal.then(beside_wal).flatten() {
-            conn
-        } else {
-            let uri = immutable_uri(path);
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            connect(Path::new(&uri), flags).map_err(sql)?
+        let conn = match std::fs::metadata(with_suffix(path, "-wal")) {
+            Ok(wal) if wal.len() > 0 => connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+                .or_else(|_| connect_alone(path)),
+            // Nothing is missed by not asking for a WAL, and SQLite makes none: it would be as read-only as the
+            // file, and in the way once that may be written again.
+            Ok(_) | Err(_) => {
+                let uri = immutable_uri(path);
+                connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+            }
         };
+        let sql = |error| StoreError::from_sqlite(path, error);
+        let conn = conn.map_err(sql)?;
         must_be_ours(&conn, path)?;
         migrate::show(&conn).map_err(sql)?;
         Ok(Self::of(conn, path))
@@ -168,7 +176,24 @@ impl Store {
 
 #[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    prepare(Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?)
+}
+
+/// Reads a file and its WAL without a file shared with others beside them, where no such file can be made. Nobody
+/// else may have the project open.
+#[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
+fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    prepare(Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")?)
+}
+
+#[cfg(not(unix))]
+fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn prepare(conn: Connection) -> rusqlite::Result<Connection> {
     conn.busy_timeout(QUIET_WAIT)?;
     conn.set_prepared_statement_cache_capacity(64);
     // Asked first, so that a file that is no database is named as such.
@@ -213,14 +238,18 @@ fn make_private_file(path: &Path) -> Result<(), StoreError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        Err(source) => Err(match source.kind() {
-            std::io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                StoreError::ReadOnly { path: path.to_owned() }
-            }
-            std::io::ErrorKind::StorageFull => StoreError::Full { path: path.to_owned() },
-            _ => StoreError::Io { path: path.to_owned(), source },
-        }),
+        Err(source) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Exists { path: path.to_owned() })
+        }
+        Err(source) => Err(place::named(path, source)),
+    }
+}
+
+/// Removes a project that nobody has used yet.
+fn remove(path: &Path) {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        // What cannot be removed is in the way of the next `init`, which says so.
+        let _ = std::fs::remove_file(with_suffix(path, suffix));
     }
 }
 
