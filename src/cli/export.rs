@@ -320,6 +320,7 @@ impl From<ExportError> for Stop {
             ExportError::Io(error) => Self::Io(error),
             ExportError::Cells { position } | ExportError::Answer { position, .. } => {
                 let failure = Failure::error(error.to_string())
+                    .of_record()
                     .hint("the project's file was changed by something else")
                     .hint(format!("`overnight show '#{position}'` shows what is on record"));
                 Self::Failure(failure)

@@ -9,6 +9,9 @@ use crate::engine::EngineError;
 use crate::input::InputError;
 use crate::store::StoreError;
 
+/// What to do about a damaged file.
+const GO_BACK: &str = "go on from a copy of the time before, such as `overnight backup` makes";
+
 /// The exit codes of `overnight`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -34,6 +37,8 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     hints: Vec<String>,
     is_silent: bool,
+    /// Whether the message is to be read with the project's name before it.
+    is_of_record: bool,
 }
 
 impl Failure {
@@ -45,6 +50,7 @@ impl Failure {
             causes: Vec::new(),
             hints: Vec::new(),
             is_silent: false,
+            is_of_record: false,
         }
     }
 
@@ -82,6 +88,19 @@ impl Failure {
     /// Adds a next command to type, or another way out.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
+        self
+    }
+
+    /// Says that it is about something in the project's file, which the message does not name.
+    pub(crate) fn of_record(self) -> Self {
+        Self { is_of_record: true, ..self }
+    }
+
+    /// Names the project where the message is about something in it.
+    pub(crate) fn in_project(mut self, project: &Path) -> Self {
+        if std::mem::take(&mut self.is_of_record) {
+            self.message = format!("{}: {}", project.display(), self.message);
+        }
         self
     }
 
@@ -148,7 +167,7 @@ impl From<StoreError> for Failure {
                     path.display()
                 )),
             StoreError::Damaged { path, .. } => {
-                failure.hint("go on from a copy of the time before, if there is one").hint(format!(
+                failure.hint(GO_BACK).hint(format!(
                     "`sqlite3 {} .recover | sqlite3 saved.db` saves what can be read",
                     shell_word(&path.display().to_string())
                 ))
@@ -165,8 +184,9 @@ impl From<StoreError> for Failure {
                 shell_word(&path.display().to_string())
             )),
             StoreError::Unreadable { .. } | StoreError::Contradiction(_) => failure
+                .of_record()
                 .hint("the project's file is damaged, or something else has changed it")
-                .hint("go on from a copy of the time before, if there is one"),
+                .hint(GO_BACK),
         }
     }
 }

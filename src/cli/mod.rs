@@ -202,6 +202,7 @@ pub fn main() -> ExitCode {
         context.out.warn(problem);
     }
     let exit = dispatch(cli.command, &context).unwrap_or_else(|failure| {
+        let failure = failure.in_project(&context.project);
         context.out.fail(&failure);
         failure.exit
     });

@@ -101,6 +101,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
     let store = context.open()?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
+    store.must_be_sound()?;
     // The lock is ours: whoever has left something in flight is gone.
     let plan = Plan::make(&store, &wish(&args, Liveness::Idle), context)?;
     must_have_work(&store, &plan, context)?;

@@ -149,6 +149,10 @@ impl StoreError {
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed => Self::Locked { path },
+            // A file whose head says that it is of a later SQLite is one, too.
+            ErrorCode::ReadOnly if failure.extended_code == ffi::SQLITE_READONLY => {
+                place::why_not(&path, Self::Damaged { path: path.clone(), source })
+            }
             ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Self::ReadOnly { path },
             ErrorCode::DiskFull => Self::Full { path },
             ErrorCode::DatabaseCorrupt => Self::Damaged { path, source },
@@ -157,7 +161,6 @@ impl StoreError {
                 place::why_not(&path, Self::Disk { path: path.clone(), what, source })
             }
             ErrorCode::SystemIoFailure => Self::from_io(path, failure.extended_code, source),
-            // All our SQL is fixed: only another schema than ours makes it wrong.
             ErrorCode::Unknown if failure.extended_code == ffi::SQLITE_ERROR => {
                 Self::Damaged { path, source }
             }
@@ -248,5 +251,7 @@ fn is_of_another_kind(error: &rusqlite::Error) -> bool {
             | rusqlite::Error::InvalidColumnName(_)
             | rusqlite::Error::Utf8Error(..)
             | rusqlite::Error::QueryReturnedNoRows
+            // All our SQL is fixed: only another schema than ours makes it wrong.
+            | rusqlite::Error::SqlInputError { .. }
     )
 }

@@ -17,6 +17,8 @@ use crate::domain::UnixMs;
 const QUIET_WAIT: Duration = Duration::from_secs(2);
 /// How many such waits are tried before giving up: ten minutes, the time a very big `add` may take.
 pub(super) const WAITS: u32 = 300;
+/// The bytes of a file that takes a second to be looked at whole.
+const LARGE: u64 = 256 << 20;
 /// For how long a run keeps trying to put on record what the disk does not take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -126,6 +128,30 @@ impl Store {
 
     fn of(conn: Connection, path: &Path) -> Self {
         Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()), patience: PATIENCE }
+    }
+
+    /// Refuses a file that is damaged where it says what was bought, so that nothing is bought on its word. One that
+    /// is not too large is looked at whole. Takes about a second for half a million requests.
+    pub fn must_be_sound(&self) -> Result<(), StoreError> {
+        let looked_at_whole = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= LARGE);
+        let check = match looked_at_whole {
+            true => "PRAGMA integrity_check(1)",
+            false => "PRAGMA integrity_check(request)",
+        };
+        let first = self.conn.prepare_cached(check).and_then(|mut query| {
+            let first: String = query.query_row([], |row| row.get(0))?;
+            let altered = migrate::altered(&self.conn)?;
+            let altered = altered.map(|name| format!("{name} is not as it was made"));
+            Ok(altered.or((first != "ok").then_some(first)))
+        });
+        match first.map_err(|error| self.named(error))? {
+            None => Ok(()),
+            Some(problem) => {
+                let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+                let source = rusqlite::Error::SqliteFailure(corrupt, Some(problem));
+                Err(StoreError::Damaged { path: self.path.clone(), source })
+            }
+        }
     }
 
     /// Sets for how long a run keeps trying to put on record what was paid for and the disk does not take.

@@ -10,6 +10,11 @@
 //!
 //! A promise that cannot be committed is refused, so its call is never made. A settlement holds a
 //! reply that was paid for, so it is tried again until the disk takes it or patience ends.
+//!
+//! A flush that fails may have lost what it was to flush, and a second one that goes well proves nothing of it. So
+//! nothing is ever flushed again: SQLite takes a transaction whose flush has failed back before anything can be
+//! read of it, and the next try writes all its frames anew, over the same place, before they are flushed. The same
+//! holds of folding the WAL back: what could not be flushed stays in the WAL and is written again.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -263,7 +268,7 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
         if matches!(error, StoreError::Locked { .. }) && waits < WAITS {
             // Somebody adds a big file: everything waits, nothing is refused.
             waits += 1;
-            receipts(vec![Receipt::Trouble(words)]);
+            tell_once(waits, (receipts, words));
             continue;
         }
         // What has not been sent is not sent now; what has been paid for is kept trying.
@@ -277,8 +282,15 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
         if tries == TRIES {
             return refuse(&group, (receipts, &words));
         }
-        receipts(vec![Receipt::Trouble(words)]);
+        tell_once(tries, (receipts, words));
         std::thread::sleep(store.patience / TRIES);
+    }
+}
+
+/// A trouble is told when it begins, and not at every try.
+fn tell_once(tries: u32, (receipts, words): (&impl Fn(Vec<Receipt>), String)) {
+    if tries == 1 {
+        receipts(vec![Receipt::Trouble(words)]);
     }
 }
 

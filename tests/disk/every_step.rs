@@ -4,59 +4,59 @@ use std::collections::HashSet;
 
 use crate::look::{all_promised, came, copy, fingerprints, is_sound, number};
 use crate::shim::{self, EIO, ENOSPC, Fault, Lasts, Went};
+use crate::support::batches::runs::{self, all_answered_once, texts};
+use crate::support::batches::{BatchProvider, Script};
 use crate::support::{Act, Folder, Provider, Request};
 
-const TABLE: &str = "id,text\nk1,one\nk2,two\nk3,three\nk4,four\nk5,five\n";
-const ROWS: u64 = 5;
+const TABLE: &str = "id,text\nk1,one\nk2,two\nk3,three\nk4,four\n";
+const ROWS: u64 = 4;
 const INIT: [&str; 5] = ["init", "--model", "gpt-4o-mini", "--prompt", "Say: {{ text }}"];
 const ADD: [&str; 4] = ["add", "rows.csv", "--key", "id"];
 /// More steps than any command here takes.
 const MANY: u64 = 2000;
 
-/// Every way in which a step fails.
-fn ways() -> Vec<(&'static str, fn(u64) -> Fault)> {
-    vec![
-        ("a write finds no room, once", |at| Fault::at("write", at, ENOSPC)),
-        ("a write finds no room, and none after it", |at| {
-            Fault::at("write", at, ENOSPC).lasting(Lasts::FromThenOn)
-        }),
-        ("a write is cut short, and none goes on after it", |at| {
-            Fault::at("write", at, ENOSPC).short().lasting(Lasts::FromThenOn)
-        }),
-        ("a write fails", |at| Fault::at("write", at, EIO)),
-        ("a flush fails once, and loses what it was to keep", |at| {
-            Fault::at("sync", at, EIO).losing()
-        }),
-        ("no flush works from then on, and all is lost", |at| {
-            Fault::at("sync", at, EIO).losing().lasting(Lasts::FromThenOn)
-        }),
-    ]
-}
+/// A way in which the N-th step fails.
+type Way = (&'static str, fn(u64) -> Fault);
 
-/// Has each step of a command fail in turn, in each way, until the command takes no more steps. Returns how many
-/// there were.
-fn at_every_step(try_one: impl Fn(Fault) -> Went) -> u64 {
+/// A write finds no room, and the next one does.
+const NO_ROOM: Way = ("a write finds no room", |at| Fault::at("write", at, ENOSPC));
+/// Half of a write finds room, and nothing after it.
+const FULL: Way = ("a write is cut short, and none works after it", |at| {
+    Fault::at("write", at, ENOSPC).short().lasting(Lasts::FromThenOn)
+});
+/// A write fails for no reason of space.
+const BROKEN: Way = ("a write fails", |at| Fault::at("write", at, EIO));
+/// What a flush was to keep is gone, and the next flush works: as Linux does, which forgets what it could not write.
+const LOSES: Way =
+    ("a flush fails, and loses what it was to keep", |at| Fault::at("sync", at, EIO).losing());
+/// No flush works any more.
+const DEAD: Way = ("no flush works from then on, and all is lost", |at| {
+    Fault::at("sync", at, EIO).losing().lasting(Lasts::FromThenOn)
+});
+const ALL: [Way; 5] = [NO_ROOM, FULL, BROKEN, LOSES, DEAD];
+
+/// Has a command fail in each of these ways at every `stride`-th step, until it takes no more steps. Returns how many
+/// points there were.
+fn at_every_step(ways: &[Way], stride: usize, try_one: impl Fn(Fault) -> Went) -> u64 {
     let mut points = 0;
-    for (words, fault) in ways() {
-        let mut at = 1;
-        while try_one(fault(at)).failed() > 0 {
-            at += 1;
-            assert!(at < MANY, "{words}: the steps do not end");
+    for (words, fault) in ways {
+        let mut reached = 0;
+        for at in (1..MANY).step_by(stride) {
+            if try_one(fault(at)).failed() == 0 {
+                break;
+            }
+            reached += 1;
         }
-        assert!(at > 1, "{words}: no step was reached");
-        points += at - 1;
+        assert!(reached > 0, "{words}: no step was reached");
+        assert!(reached < MANY / stride as u64, "{words}: the steps do not end");
+        points += reached;
     }
-    println!("{points} points");
     points
 }
 
-/// Answers each text in its own way; one fails at first.
+/// Answers each text in its own way.
 fn answer(request: &Request) -> Act {
-    let text = request.text();
-    match (text.contains("three"), request.seen) {
-        (true, 0) => Act::error(500, "server_error", "oops").with("retry-after-ms", "1"),
-        _ => Act::says(&format!("answer to {text}")),
-    }
+    Act::says(&format!("answer to {}", request.text()))
 }
 
 /// A project with rows, made at leisure.
@@ -78,7 +78,7 @@ fn unbroken() -> String {
 
 #[test]
 fn init_makes_a_whole_project_or_none() {
-    let points = at_every_step(|fault| {
+    let points = at_every_step(&ALL, 1, |fault| {
         let folder = Folder::new();
         let went = shim::run(&folder, &INIT, fault);
         match went.said.code {
@@ -99,7 +99,7 @@ fn init_makes_a_whole_project_or_none() {
 fn add_adds_all_rows_or_none() {
     let base = Folder::new();
     base.write("rows.csv", TABLE).ok(&INIT);
-    let points = at_every_step(|fault| {
+    let points = at_every_step(&ALL, 1, |fault| {
         let folder = copy(&base);
         let went = shim::run(&folder, &ADD, fault);
         is_sound(&folder);
@@ -119,10 +119,10 @@ fn add_adds_all_rows_or_none() {
     assert!(points > 50, "only {points} points");
 }
 
-#[test]
-fn run_sends_nothing_that_is_not_on_record_and_loses_nothing_that_is() {
+/// Runs a project of a few rows on a disk that fails in these ways.
+fn runs_on_a_failing_disk(ways: &[Way]) -> u64 {
     let (base, expected) = (project(), unbroken());
-    let points = at_every_step(|fault| {
+    at_every_step(ways, 1, |fault| {
         let provider = Provider::start(answer);
         let url = provider.base_url();
         let folder = copied(&base);
@@ -133,8 +133,19 @@ fn run_sends_nothing_that_is_not_on_record_and_loses_nothing_that_is() {
         goes_on(&folder, &provider, &went, fault);
         assert_eq!(folder.ok(&["export", "-"]).stdout, expected, "{fault:?}");
         went
-    });
-    assert!(points > 300, "only {points} points");
+    })
+}
+
+#[test]
+fn a_run_whose_disk_is_full_sends_nothing_that_is_not_on_record_and_loses_nothing_that_is() {
+    let points = runs_on_a_failing_disk(&[NO_ROOM, FULL]);
+    assert!(points > 80, "only {points} points");
+}
+
+#[test]
+fn a_run_whose_disk_forgets_sends_nothing_that_is_not_on_record_and_loses_nothing_that_is() {
+    let points = runs_on_a_failing_disk(&[LOSES, DEAD]);
+    assert!(points > 15, "only {points} points");
 }
 
 /// What a failed run leaves is sound and readable, all that was sent is on record, and the next run finishes.
@@ -177,7 +188,7 @@ fn export_writes_a_whole_table_or_leaves_the_old_one() {
     base.ok(&["run", "--base-url", &provider.base_url()]);
     base.write("answers.csv", "an older table\n");
     let expected = base.ok(&["export", "-"]).stdout;
-    let points = at_every_step(|fault| {
+    let points = at_every_step(&ALL, 1, |fault| {
         let folder = copy(&base);
         let went = shim::run(&folder, &["export", "answers.csv"], fault);
         let there = folder.read("answers.csv");
@@ -190,5 +201,38 @@ fn export_writes_a_whole_table_or_leaves_the_old_one() {
         assert_eq!(folder.names(), ["answers.csv", "overnight.db", "rows.csv"], "{fault:?}");
         went
     });
+    assert!(points > 30, "only {points} points");
+}
+
+/// Runs two batches on a disk that fails in these ways.
+fn batches_on_a_failing_disk(ways: &[Way], stride: usize) -> u64 {
+    let args = ["run", "--route", "batch", "--batch-size", "2", "--poll", "10ms"];
+    let rows = texts(4);
+    at_every_step(ways, stride, |fault| {
+        let script = Script { stages: vec!["in_progress"], ..Script::default() };
+        let provider = BatchProvider::start(script);
+        let folder = runs::project(&provider, &rows, &[]);
+        let went = shim::run(&folder, &args, fault);
+        is_sound(&folder);
+        let on_record = number(&copy(&folder), "SELECT count(*) FROM attempt");
+        let sent: usize = provider.batches().iter().map(|batch| batch.lines.len()).sum();
+        assert!(sent as u64 <= on_record, "{fault:?}: {sent} sent, {on_record} on record");
+        assert_eq!(folder.status()["requests"]["total"], 4, "{fault:?}");
+        shim::run(&folder, &args, Fault::none()).said.ends(0);
+        all_answered_once(&folder, &provider, &rows);
+        is_sound(&folder);
+        went
+    })
+}
+
+#[test]
+fn batches_on_a_full_disk_are_made_once_and_paid_for_once() {
+    let points = batches_on_a_failing_disk(&[NO_ROOM, FULL], 5);
+    assert!(points > 40, "only {points} points");
+}
+
+#[test]
+fn batches_on_a_disk_that_forgets_are_made_once_and_paid_for_once() {
+    let points = batches_on_a_failing_disk(&[LOSES, DEAD], 1);
     assert!(points > 30, "only {points} points");
 }

@@ -131,7 +131,7 @@ fn load<'a>(command: &'a mut Command, folder: &Folder, fault: Fault) -> &'a mut 
         .env("SHIM_KIND", fault.kind)
         .env("SHIM_AT", fault.at.to_string())
         .env("SHIM_ERRNO", fault.errno.to_string())
-        .env("OVERNIGHT_PATIENCE", "300ms");
+        .env("OVERNIGHT_PATIENCE", "120ms");
     if fault.lasts == Lasts::FromThenOn {
         command.env("SHIM_MODE", "on");
     }
