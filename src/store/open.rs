@@ -110,13 +110,17 @@ impl Store {
     /// Opens what cannot be written.
     fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
         let conn = match std::fs::metadata(with_suffix(path, "-wal")) {
-            Ok(wal) if wal.len() > 0 => connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
-                .or_else(|_| connect_alone(path)),
+            Ok(wal) if wal.len() > 0 => {
+                connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).or_else(|_| connect_alone(path))
+            }
             // Nothing is missed by not asking for a WAL, and SQLite makes none: it would be as read-only as the
             // file, and in the way once that may be written again.
             Ok(_) | Err(_) => {
                 let uri = immutable_uri(path);
-                connect(Path::new(&uri), OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
+                connect(
+                    Path::new(&uri),
+                    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+                )
             }
         };
         let sql = |error| StoreError::from_sqlite(path, error);

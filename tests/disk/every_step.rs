@@ -153,10 +153,8 @@ fn goes_on(folder: &Folder, provider: &Provider, went: &Went, fault: Fault) {
     is_sound(folder);
     all_promised(folder, provider);
     let sent = provider.count();
-    let bought: HashSet<_> = fingerprints(
-        &copy(folder),
-        "SELECT fingerprint FROM request WHERE state = 'answered'",
-    );
+    let bought: HashSet<_> =
+        fingerprints(&copy(folder), "SELECT fingerprint FROM request WHERE state = 'answered'");
     let status = folder.status();
     assert_eq!(status["requests"]["answered"], bought.len(), "{fault:?}");
     assert_eq!(status["requests"]["total"], ROWS, "{fault:?}");

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use crate::support::{Folder, Provider};
+use crate::support::{Act, Folder, Provider};
 
 /// The fingerprint of a body: SHA-256 of its bytes.
 pub(crate) type Fingerprint = Vec<u8>;
@@ -72,4 +73,27 @@ pub(crate) fn all_promised(folder: &Folder, provider: &Provider) {
 /// The size of a file, 0 where there is none.
 pub(crate) fn size(path: &Path) -> u64 {
     std::fs::metadata(path).map_or(0, |meta| meta.len())
+}
+
+/// What a run leaves that is killed with so many of five rows answered and one more under way.
+pub(crate) fn crashed(answered: usize) -> Folder {
+    let answers = std::sync::atomic::AtomicUsize::new(answered);
+    let provider = Provider::start(move |request| {
+        let take = |left: usize| left.checked_sub(1);
+        match answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take) {
+            Ok(_) => Act::says(&format!("answer to {}", request.text())),
+            Err(_) => Act::Hang,
+        }
+    });
+    let mut folder = Folder::new();
+    let url = provider.base_url();
+    folder.env("OPENAI_API_KEY", "sk-nobody");
+    folder.write("rows.csv", "id,text\nk1,one\nk2,two\nk3,three\nk4,four\nk5,five\n");
+    folder.ok(&["init", "--model", "gpt-4o-mini", "--prompt", "{{ text }}", "--base-url", &url]);
+    folder.ok(&["add", "rows.csv", "--key", "id"]);
+    let mut run = folder.start(&["run", "--concurrency", "1"]);
+    provider.wait_for(answered + 1);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    folder
 }

@@ -15,6 +15,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod damage;
 mod every_step;
 mod look;
+mod places;
 mod shim;
+mod torn;

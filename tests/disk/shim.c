@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -92,8 +93,10 @@ __attribute__((constructor)) static void begin(void) {
     is_short = getenv("SHIM_SHORT") != NULL;
     is_lost = getenv("SHIM_LOST") != NULL;
     room = bytes ? strtoull(bytes, NULL, 10) : 0;
-    /* A command that hangs is ended. */
+    /* A command that hangs is ended, and so is one that takes all memory that there is. */
     alarm(60);
+    struct rlimit most = {(rlim_t)4 << 30, (rlim_t)4 << 30};
+    setrlimit(RLIMIT_AS, &most);
     book = there;
     under = getenv("SHIM_UNDER");
 }
