@@ -209,13 +209,15 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     prepare(Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?)
 }
 
-/// Reads a file and its WAL without a file shared with others beside them, where no such file can be made. Nobody
-/// else may have the project open.
+/// Reads a file and its WAL where no file can be made or shared beside them: with the WAL's index in memory, and
+/// without locks. Whoever writes has that file there, and is read beside in the usual way.
 #[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
 fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    prepare(Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")?)
+    let conn = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    prepare(conn)
 }
 
 #[cfg(not(unix))]

@@ -103,11 +103,10 @@ pub(crate) fn run(folder: &Folder, args: &[&str], fault: Fault) -> Went {
     let mut command = folder.command(args);
     load(&mut command, folder, fault).env("SHIM_BOOK", &book);
     let said = Said::of(command.output().unwrap());
-    let bytes = std::fs::read(&book).unwrap();
+    let bytes = std::fs::read(&book).expect("the shim was not there");
     let counts: Vec<u64> =
         bytes.chunks(8).map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
     let went = Went { said, counts };
-    assert!(went.count("open") > 0, "the shim was not there: {went:#?}");
     ended_well(&went.said, args, fault);
     went
 }
