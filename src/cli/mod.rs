@@ -150,12 +150,15 @@ impl Context {
         Store::open_to_read(&self.project, Clock::now())
     }
 
-    /// Says whether a run is on.
-    pub(crate) fn liveness(&self) -> Liveness {
-        match RunLock::look(&self.project) {
-            LockState::Running => Liveness::Running,
-            LockState::Idle => Liveness::Idle,
-        }
+    /// Says whether a run is on, at or just beside the moment that the store answers as of: asked on both sides of
+    /// it, so that what a run that begins or ends just now has in flight is not taken for lost.
+    pub(crate) fn liveness(&self, store: &Store) -> Result<Liveness, StoreError> {
+        let before = RunLock::look(&self.project);
+        store.fix_moment()?;
+        Ok(match (before, RunLock::look(&self.project)) {
+            (LockState::Idle, LockState::Idle) => Liveness::Idle,
+            (LockState::Running, _) | (_, LockState::Running) => Liveness::Running,
+        })
     }
 
     /// Returns `overnight`, with the project named where it is not the default one: for hints to type.
