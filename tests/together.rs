@@ -128,9 +128,8 @@ fn what_a_dead_run_left_is_never_in_the_way() {
 fn is_of_one_moment(status: &Value, rows: u64) {
     let requests = &status["requests"];
     let number = |name: &str| requests[name].as_u64().unwrap();
-    let states =
-        ["pending", "in_flight", "in_batch", "in_doubt", "answered", "truncated", "failed"];
-    let sum: u64 = states.iter().map(|state| number(state)).sum();
+    let all = ["pending", "in_flight", "in_batch", "in_doubt", "answered", "truncated", "failed"];
+    let sum: u64 = all.iter().map(|state| number(state)).sum();
     assert_eq!((sum, number("total")), (rows, rows), "{status}");
     assert_eq!(number("in_doubt"), 0, "somebody is there to settle them: {status}");
     let failures = status["failures"].as_object().unwrap();
@@ -210,4 +209,25 @@ fn rows_and_prompts_come_and_go_while_a_run_is_on_and_nothing_is_bought_twice() 
     let conn = open(&folder);
     let check: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_moved_away_from_under_a_run_stops_it_and_keeps_what_was_paid_for() {
+    let gate = Gate::start(2);
+    let folder = project(&gate.provider, 12);
+    let run = Running::start(&folder, &["run", "--concurrency", "2"]);
+    gate.provider.wait_for(4);
+    std::fs::rename(folder.file("overnight.db"), folder.file("elsewhere.db")).unwrap();
+    gate.open_to(usize::MAX);
+    let said = run.end().ends(1);
+    let named = "overnight.db was moved, removed or replaced while it was in use";
+    assert!(said.stderr.contains(named), "{said:#?}");
+    assert!(gate.provider.count() < 12, "it has stopped sending");
+    std::fs::rename(folder.file("elsewhere.db"), folder.file("overnight.db")).unwrap();
+    let answered = folder.status()["requests"]["answered"].as_u64().unwrap();
+    assert_eq!(answered, gate.provider.count() as u64, "every reply is on record");
+    folder.ok(&["run"]);
+    assert_eq!(gate.provider.count(), 12, "nothing was bought twice");
+    assert_eq!(folder.names(), ["overnight.db", "rows.csv"]);
 }

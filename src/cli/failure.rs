@@ -146,6 +146,7 @@ impl From<StoreError> for Failure {
                 .hint("`overnight -p OTHER.db init …` makes another one beside it"),
             StoreError::NotADatabase { .. } | StoreError::NotOurs { .. } => failure
                 .hint("`-p FILE` names the project, `overnight -p NEW.db init …` makes a new one"),
+            StoreError::Gone { .. } => failure.hint("put it back, and run the command again"),
             StoreError::Newer { .. } => failure
                 .hint("a newer overnight made it: install the newest one; nothing was changed"),
             StoreError::Locked { .. } => {

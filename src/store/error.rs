@@ -72,6 +72,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Another file stands, or none, where the project was opened.
+    #[error("{} was moved, removed or replaced while it was in use", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The disk fails.
     #[error("the disk that holds {} fails: {what}", path.display())]
     Disk {
@@ -206,6 +212,7 @@ impl StoreError {
             | Self::NotADatabase { .. }
             | Self::NotOurs { .. }
             | Self::Newer { .. }
+            | Self::Gone { .. }
             | Self::Locked { .. }
             | Self::Damaged { .. }
             | Self::Io { .. }
@@ -232,6 +239,7 @@ impl StoreError {
             | Self::NotADatabase { .. }
             | Self::NotOurs { .. }
             | Self::Newer { .. }
+            | Self::Gone { .. }
             | Self::ReadOnly { .. }
             | Self::Damaged { .. }
             | Self::Unreadable { .. }

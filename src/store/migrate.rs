@@ -44,7 +44,7 @@ pub(super) fn show(conn: &Connection) -> rusqlite::Result<()> {
 /// Returns the name of a table, index or view that is not in the file as our migrations make it. What others have put
 /// beside them is theirs.
 pub(super) fn altered(conn: &Connection) -> rusqlite::Result<Option<String>> {
-    let mut ours = new_in_memory()?;
+    let mut ours = Connection::open_in_memory()?;
     apply(&mut ours, UnixMs(0))?;
     let mut made = ours.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
     let mut made = made.query([])?;
@@ -58,11 +58,6 @@ pub(super) fn altered(conn: &Connection) -> rusqlite::Result<Option<String>> {
         }
     }
     Ok(None)
-}
-
-#[expect(clippy::disallowed_methods, reason = "holds our own schema for a moment, and no project")]
-fn new_in_memory() -> rusqlite::Result<Connection> {
-    Connection::open_in_memory()
 }
 
 /// Brings the file to our format. Does nothing where it is there already.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::place::{self, with_locks};
+use super::place::{self, Identity, with_locks};
 use super::{StoreError, migrate};
 use crate::domain::UnixMs;
 
@@ -28,6 +28,7 @@ pub struct Store {
     path: PathBuf,
     on_wait: Box<dyn Fn(&Path) + Send>,
     pub(super) patience: Duration,
+    identity: Option<Identity>,
 }
 
 /// What a new project starts with.
@@ -131,7 +132,22 @@ impl Store {
     }
 
     fn of(conn: Connection, path: &Path) -> Self {
-        Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()), patience: PATIENCE }
+        Self {
+            conn,
+            path: path.to_owned(),
+            on_wait: Box::new(|_| ()),
+            patience: PATIENCE,
+            identity: place::identity(path),
+        }
+    }
+
+    /// Refuses to go on where the file that was opened no longer stands in its place: what is written to it now
+    /// may be of no use to anybody.
+    pub(super) fn must_be_in_place(&self) -> Result<(), StoreError> {
+        match place::identity(&self.path) == self.identity {
+            true => Ok(()),
+            false => Err(StoreError::Gone { path: self.path.clone() }),
+        }
     }
 
     /// Refuses a file that is damaged where it says what was bought, so that nothing is bought on its word. One that
@@ -212,7 +228,6 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
 /// Reads a file and its WAL where no file can be made or shared beside them: with the WAL's index in memory, and
 /// without locks. Whoever writes has that file there, and is read beside in the usual way.
 #[cfg(unix)]
-#[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
 fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::StoreError;
 
 /// As large as the first part of the file that connections share.
-const SOME_BYTES: [u8; 32 * 1024] = [0; 32 * 1024];
+static SOME_BYTES: [u8; 32 * 1024] = [0; 32 * 1024];
 
 /// Names what keeps a project, or a file beside it, from being opened or made larger; `otherwise` where nothing does
 /// any more.
@@ -31,6 +31,23 @@ pub(super) fn named(path: &Path, source: io::Error) -> StoreError {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
         _ => StoreError::Io { path, source },
     }
+}
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+/// Returns which file stands at a path; `None` where none does, or where files have no identity.
+#[cfg(unix)]
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|meta| Identity(meta.dev(), meta.ino()))
+}
+
+#[cfg(not(unix))]
+pub(super) fn identity(_: &Path) -> Option<Identity> {
+    // A file that is open cannot be moved there.
+    None
 }
 
 /// Tells a file system that has no locks from another process that holds one.

@@ -256,7 +256,11 @@ fn write_all(
 
 fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {
     let (mut tries, mut waits) = (0, 0);
-    loop {
+    if let Err(error) = store.must_be_in_place() {
+        // What has been paid for still goes to the file that we have, wherever it is now.
+        group = only_what_must_land(group, (receipts, &chain(&error)));
+    }
+    while !group.is_empty() {
         let error = match commit(store, &group) {
             Ok(done) => return receipts(done),
             Err(error) => error,
@@ -272,9 +276,7 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
             continue;
         }
         // What has not been sent is not sent now; what has been paid for is kept trying.
-        let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
-        refuse(&refused, (receipts, &words));
-        group = kept;
+        group = only_what_must_land(group, (receipts, &words));
         if group.is_empty() {
             return;
         }
@@ -285,6 +287,16 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
         tell_once(tries, (receipts, words));
         std::thread::sleep(store.patience / TRIES);
     }
+}
+
+/// Refuses what has not been sent, and returns what has been paid for.
+fn only_what_must_land(
+    group: Vec<Order>,
+    (receipts, words): (&impl Fn(Vec<Receipt>), &str),
+) -> Vec<Order> {
+    let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
+    refuse(&refused, (receipts, words));
+    kept
 }
 
 /// A trouble is told when it begins, and not at every try.

@@ -148,6 +148,31 @@ fn a_run_whose_disk_forgets_sends_nothing_that_is_not_on_record_and_loses_nothin
     assert!(points > 15, "only {points} points");
 }
 
+#[test]
+fn a_run_on_a_disk_with_little_room_left_goes_on_once_there_is_more() {
+    let (base, expected) = (project(), unbroken());
+    let (mut short, mut room) = (0, 1);
+    loop {
+        let fault = Fault::room(room);
+        let provider = Provider::start(answer);
+        let url = provider.base_url();
+        let folder = copied(&base);
+        let went = shim::run(&folder, &["run", "--concurrency", "2", "--base-url", &url], fault);
+        if went.said.code == Some(1) {
+            let named = "the disk that holds overnight.db is full";
+            assert!(went.said.stderr.contains(named), "{fault:?} {went:#?}");
+        }
+        goes_on(&folder, &provider, &went, fault);
+        assert_eq!(folder.ok(&["export", "-"]).stdout, expected, "{fault:?}");
+        if went.failed() == 0 {
+            break;
+        }
+        short += 1;
+        room += 12_000;
+    }
+    assert!(short > 8, "only {short} sizes were too small");
+}
+
 /// What a failed run leaves is sound and readable, all that was sent is on record, and the next run finishes.
 fn goes_on(folder: &Folder, provider: &Provider, went: &Went, fault: Fault) {
     is_sound(folder);
