@@ -121,7 +121,7 @@ fn what_a_crash_left_beside_the_file_is_read_where_nothing_can_be_written() {
     assert_eq!(answered, 3);
     // Of a file that has come here with its WAL and without what else was beside it.
     for with_index in [true, false] {
-        for (words, fault, _) in places().into_iter() {
+        for (words, fault, _) in places() {
             let folder = copy(&left);
             if !with_index {
                 std::fs::remove_file(folder.file("overnight.db-shm")).unwrap();

@@ -84,11 +84,6 @@ pub(crate) struct Went {
 }
 
 impl Went {
-    /// How many steps of a kind there were.
-    pub(crate) fn count(&self, kind: &str) -> u64 {
-        self.counts[KINDS.iter().position(|known| *known == kind).unwrap()]
-    }
-
     /// How many steps were made to fail.
     pub(crate) fn failed(&self) -> u64 {
         self.counts[KINDS.len()]
