@@ -44,8 +44,8 @@ fn without_a_terminal_it_shows_each_command_and_leaves_a_table_with_answers() {
     #[cfg(unix)]
     {
         let meta = fs::metadata(folder.join("overnight.db")).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
-        assert_eq!(mode & 0o777, 0o600, "rows and answers are their owner's");
+        let bits = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
+        assert_eq!(bits & 0o777, 0o600, "rows and answers are their owner's");
     }
     let rows = |name| csv::Reader::from_path(folder.join(name)).unwrap().into_records().count();
     assert_eq!(rows("answers.csv"), rows("reviews.csv"));
