@@ -41,6 +41,12 @@ fn without_a_terminal_it_shows_each_command_and_leaves_a_table_with_answers() {
     let folder = base.path().join("overnight-demo");
     let made = ["answers.csv", "overnight.db", "reviews.csv", "sentiment.prompt"];
     assert_eq!(names(&folder), made, "the record is one file");
+    #[cfg(unix)]
+    {
+        let meta = fs::metadata(folder.join("overnight.db")).unwrap();
+        let bits = std::os::unix::fs::PermissionsExt::mode(&meta.permissions());
+        assert_eq!(bits & 0o777, 0o600, "rows and answers are their owner's");
+    }
     let rows = |name| csv::Reader::from_path(folder.join(name)).unwrap().into_records().count();
     assert_eq!(rows("answers.csv"), rows("reviews.csv"));
     let mut answers = csv::Reader::from_path(folder.join("answers.csv")).unwrap();

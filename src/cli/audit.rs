@@ -77,7 +77,7 @@ pub(crate) fn run(_: Args, context: &Context) -> Result<Exit, Failure> {
     let plan = AuditPlan {
         path: &context.project,
         now: Clock::now(),
-        liveness: context.liveness(),
+        liveness: &|store| context.liveness(store),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         make: &make,
         progress: &progress,

@@ -27,7 +27,7 @@ use crate::export::{
     PromptPart, Selection, Shape, Table, Written,
 };
 use crate::machine::plan::Liveness;
-use crate::store::{LockState, PromptRecord, RunLock, Store, StoreError};
+use crate::store::{PromptRecord, Store, StoreError};
 
 /// Write the table with its answers to a file or to stdout.
 #[derive(clap::Args)]
@@ -126,11 +126,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(file) = file {
         must_not_replace(file, &store)?;
     }
-    let liveness = match RunLock::look(store.path()) {
-        LockState::Running => Liveness::Running,
-        LockState::Idle => Liveness::Idle,
-    };
-    let report = store.as_of_now(|store| {
+    let (report, liveness) = store.as_of_now(|store| {
+        let liveness = context.liveness(store)?;
         let prompts = chosen(store, &args.prompt)?;
         let layout = Layout::new(shape(store, &prompts, &args, liveness)?);
         let job = Job {
@@ -139,7 +136,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
             selection: selection(&args.only),
             prompts: prompts.iter().map(|(_, prompt)| prompt.id).collect(),
         };
-        carry_out(job, file, store)
+        carry_out(job, file, store).map(|report| (report, liveness))
     })?;
     if let Some(file) = file
         && context.out.is_json()
@@ -335,6 +332,7 @@ impl From<ExportError> for Stop {
             ExportError::Io(error) => Self::Io(error),
             ExportError::Cells { position } | ExportError::Answer { position, .. } => {
                 let failure = Failure::error(error.to_string())
+                    .of_record()
                     .hint("the project's file was changed by something else")
                     .hint(format!("`overnight show '#{position}'` shows what is on record"));
                 Self::Failure(failure)

@@ -9,6 +9,9 @@ use crate::engine::EngineError;
 use crate::input::InputError;
 use crate::store::StoreError;
 
+/// What to do about a damaged file.
+const GO_BACK: &str = "go on from a copy of the time before, such as `overnight backup` makes";
+
 /// The exit codes of `overnight`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -34,6 +37,8 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     hints: Vec<String>,
     is_silent: bool,
+    /// Whether the message is to be read with the project's name before it.
+    is_of_record: bool,
 }
 
 impl Failure {
@@ -45,6 +50,7 @@ impl Failure {
             causes: Vec::new(),
             hints: Vec::new(),
             is_silent: false,
+            is_of_record: false,
         }
     }
 
@@ -92,6 +98,19 @@ impl Failure {
         parts.join(": ")
     }
 
+    /// Says that it is about something in the project's file, which the message does not name.
+    pub(crate) fn of_record(self) -> Self {
+        Self { is_of_record: true, ..self }
+    }
+
+    /// Names the project where the message is about something in it.
+    pub(crate) fn in_project(mut self, project: &Path) -> Self {
+        if std::mem::take(&mut self.is_of_record) {
+            self.message = format!("{}: {}", project.display(), self.message);
+        }
+        self
+    }
+
     /// Returns the words for stderr, `None` where there is nobody to read them.
     pub(crate) fn words(&self) -> Option<String> {
         if self.is_silent {
@@ -120,7 +139,9 @@ impl From<StoreError> for Failure {
         let failure = match (&error, error.source()) {
             // SQLite quotes the bytes that it cannot read, and its numbers say no more than ours.
             (StoreError::Damaged { .. }, _) | (_, None) => failure,
-            (StoreError::Sqlite { source, .. }, _) => failure.because(source.to_string()),
+            (StoreError::Sqlite { source, .. } | StoreError::Disk { source, .. }, _) => {
+                failure.because(source.to_string())
+            }
             (_, Some(source)) => failure.caused_by(source),
         };
         match &error {
@@ -132,6 +153,7 @@ impl From<StoreError> for Failure {
                 .hint("`overnight -p OTHER.db init …` makes another one beside it"),
             StoreError::NotADatabase { .. } | StoreError::NotOurs { .. } => failure
                 .hint("`-p FILE` names the project, `overnight -p NEW.db init …` makes a new one"),
+            StoreError::Gone { .. } => failure.hint("put it back, and run the command again"),
             StoreError::Newer { .. } => failure
                 .hint("a newer overnight made it: install the newest one; nothing was changed"),
             StoreError::Locked { .. } => {
@@ -142,8 +164,18 @@ impl From<StoreError> for Failure {
             StoreError::Full { .. } => failure.hint(
                 "make room on that disk and run the command again; nothing on record is lost",
             ),
+            StoreError::Unfit { .. } => failure.hint(
+                "copy the project to a disk of this machine and work there: network shares and some mounted \
+                 folders cannot hold one",
+            ),
+            StoreError::Disk { path, .. } => failure
+                .hint("what was committed is kept: see what the system's log says, then run the command again")
+                .hint(format!(
+                    "if it goes on, copy {0}, and {0}-wal where there is one, to another disk and work there",
+                    path.display()
+                )),
             StoreError::Damaged { path, .. } => {
-                failure.hint("go on from a copy of the time before, if there is one").hint(format!(
+                failure.hint(GO_BACK).hint(format!(
                     "`sqlite3 {} .recover | sqlite3 saved.db` saves what can be read",
                     shell_word(&path.display().to_string())
                 ))
@@ -160,8 +192,9 @@ impl From<StoreError> for Failure {
                 shell_word(&path.display().to_string())
             )),
             StoreError::Unreadable { .. } | StoreError::Contradiction(_) => failure
+                .of_record()
                 .hint("the project's file is damaged, or something else has changed it")
-                .hint("go on from a copy of the time before, if there is one"),
+                .hint(GO_BACK),
         }
     }
 }

@@ -56,8 +56,11 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         base_url: args.base_url.as_deref(),
         max_attempts: args.max_attempts,
     })?;
-    if let Some(prompt) = &prompt {
-        store.add_prompt(&prompt.name, &prompt.spec, now)?;
+    if let Some(prompt) = &prompt
+        && let Err(error) = store.add_prompt(&prompt.name, &prompt.spec, now)
+    {
+        store.discard();
+        return Err(error.into());
     }
     if let Some(url) = &args.base_url {
         server::warn_of_clear_text(url, context);

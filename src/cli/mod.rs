@@ -138,11 +138,15 @@ pub(crate) struct Context {
 
 impl Context {
     /// Opens the project to write.
-    pub(crate) fn open(&self) -> Result<Store, StoreError> {
-        let out = self.out;
-        Ok(Store::open(&self.project, Clock::now())?.on_wait(move |path| {
+    pub(crate) fn open(&self) -> Result<Store, Failure> {
+        let (out, patience) = (self.out, self.settings.patience()?);
+        let store = Store::open(&self.project, Clock::now())?.on_wait(move |path| {
             out.say(&format!("{} is locked by another process; waiting for it", path.display()));
-        }))
+        });
+        Ok(match patience {
+            Some(patience) => store.patience(patience),
+            None => store,
+        })
     }
 
     /// Opens the project to read.
@@ -156,12 +160,15 @@ impl Context {
         Self { project: self.project.clone(), out: self.out, settings }
     }
 
-    /// Says whether a run is on.
-    pub(crate) fn liveness(&self) -> Liveness {
-        match RunLock::look(&self.project) {
-            LockState::Running => Liveness::Running,
-            LockState::Idle => Liveness::Idle,
-        }
+    /// Says whether a run is on, at or just beside the moment that the store answers as of: asked on both sides of
+    /// it, so that what a run that begins or ends just now has in flight is not taken for lost.
+    pub(crate) fn liveness(&self, store: &Store) -> Result<Liveness, StoreError> {
+        let before = RunLock::look(&self.project);
+        store.fix_moment()?;
+        Ok(match (before, RunLock::look(&self.project)) {
+            (LockState::Idle, LockState::Idle) => Liveness::Idle,
+            (LockState::Running, _) | (_, LockState::Running) => Liveness::Running,
+        })
     }
 
     /// Returns `overnight`, with the project named where it is not the default one: for hints to type.
@@ -208,6 +215,7 @@ pub fn main() -> ExitCode {
         context.out.warn(problem);
     }
     let exit = dispatch(cli.command, &context).unwrap_or_else(|failure| {
+        let failure = failure.in_project(&context.project);
         context.out.fail(&failure);
         failure.exit
     });

@@ -122,20 +122,24 @@ pub(crate) fn left(store: &Store, liveness: Liveness) -> Result<Left, StoreError
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
+    store.as_of_now(|store| tell(args, store, context))
+}
+
+fn tell(args: Args, store: &Store, context: &Context) -> Result<Exit, Failure> {
     let wish = Wish {
         ways: args.ways,
         in_doubt: args.in_doubt.into(),
-        liveness: context.liveness(),
+        liveness: context.liveness(store)?,
         base_url: None,
         canary: true,
     };
-    let plan = Plan::make(&store, &wish, context)?;
+    let plan = Plan::make(store, &wish, context)?;
     plan.must_have_batches()?;
     if context.out.is_json() {
         context.out.json(&plan.as_json())?;
         return Ok(Exit::Done);
     }
-    context.out.data(&page::page(&plan, (&store, args.examples, wish.in_doubt), context)?)?;
+    context.out.data(&page::page(&plan, (store, args.examples, wish.in_doubt), context)?)?;
     next_step(&plan, context);
     Ok(Exit::Done)
 }

@@ -110,9 +110,7 @@ fn unknown_class(word: &str) -> Failure {
 /// Puts what a crashed run left in doubt, so that it can be asked for. While a run is on, its promises
 /// are its own.
 fn recover(store: &mut Store, context: &Context) -> Result<(), Failure> {
-    let lock = RunLock::take(&context.project).map_err(|error| {
-        Failure::error(format!("cannot lock {}", context.project.display())).caused_by(&error)
-    })?;
+    let lock = RunLock::take(&context.project)?;
     if lock.is_some() {
         store.recover(Clock::now())?;
     }

@@ -105,6 +105,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     }
     let store = context.open()?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
+    store.must_be_sound()?;
     // The lock is ours: whoever has left something in flight is gone.
     let plan = Plan::make(&store, &wish(&args, Liveness::Idle), context)?;
     must_have_work(&store, &plan, context)?;
@@ -153,8 +154,11 @@ fn wish(args: &Args, liveness: Liveness) -> Wish<'_> {
 
 fn dry_run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
-    let plan = Plan::make(&store, &wish(args, context.liveness()), context)?;
-    must_have_work(&store, &plan, context)?;
+    let plan = store.as_of_now(|store| {
+        let plan = Plan::make(store, &wish(args, context.liveness(store)?), context)?;
+        must_have_work(store, &plan, context)?;
+        Ok::<_, Failure>(plan)
+    })?;
     plan.must_have_batches()?;
     if context.out.is_json() {
         context.out.json(&plan.as_json())?;
@@ -194,13 +198,11 @@ fn must_have_work(store: &Store, plan: &Plan, context: &Context) -> Result<(), F
 
 pub(crate) fn take_lock(context: &Context) -> Result<Option<RunLock>, Failure> {
     for _ in 0..LOCK_TRIES {
-        let taken = RunLock::take(&context.project).map_err(|error| {
-            Failure::error(format!("cannot lock {}", context.project.display()))
-                .caused_by(&error)
-                .hint("the project's folder must be writable, on a file system that has locks")
-        })?;
-        if taken.is_some() {
-            return Ok(taken);
+        let taken = RunLock::take(&context.project)?;
+        if let Some(lock) = taken {
+            let (host, since) = (context.settings.host(), moment(Clock::now()));
+            lock.sign(&format!("process {} on {host}, since {since}", std::process::id()));
+            return Ok(Some(lock));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -208,15 +210,15 @@ pub(crate) fn take_lock(context: &Context) -> Result<Option<RunLock>, Failure> {
 }
 
 pub(crate) fn already_running(store: &Store, context: &Context) -> Failure {
-    let failure = match store.last_run() {
-        Ok(Some(run)) if run.ended.is_none() => Failure::error(format!(
-            "a run is on: run {}, process {} on {}, since {}",
-            run.id,
+    let failure = match (RunLock::holder(&context.project), store.last_run()) {
+        (Some(holder), _) => Failure::error(format!("a run is on: {holder}")),
+        (None, Ok(Some(run))) if run.ended.is_none() => Failure::error(format!(
+            "a run is on: process {} on {}, since {}",
             run.process_id,
             run.host,
             moment(run.started_at)
         )),
-        Ok(_) | Err(_) => Failure::error("a run is on in another process"),
+        (None, _) => Failure::error("a run is on in another process"),
     };
     failure.hint(format!("`{} status --watch` shows how it goes", context.program()))
 }

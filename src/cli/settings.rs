@@ -7,10 +7,15 @@
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
 
 use super::failure::Failure;
+use super::text::parse_duration;
 use crate::engine::Secret;
 use crate::provider::catalog::{HeaderFrom, Provider};
+
+/// For how long a run tries to put on record what the disk does not take: `30s`, `2h`.
+const PATIENCE: &str = "OVERNIGHT_PATIENCE";
 
 /// The environment, with `.env` behind it.
 #[derive(Clone, Default)]
@@ -114,6 +119,14 @@ impl Settings {
     /// Returns a header that is filled from the environment.
     pub(crate) fn header(&self, from: &HeaderFrom) -> Option<String> {
         self.first(from.vars).map(|(_, value)| value)
+    }
+
+    /// Returns for how long a run keeps trying to put on record what the disk does not take, where somebody has said so.
+    pub(crate) fn patience(&self) -> Result<Option<Duration>, Failure> {
+        let read = |text: String| parse_duration(&text).map(Some);
+        self.get(PATIENCE)
+            .map_or(Ok(None), read)
+            .map_err(|wrong| Failure::usage(format!("{PATIENCE}: {wrong}")))
     }
 
     /// Returns the name of this machine, for the record of a run.

@@ -50,15 +50,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let Some(name) = &args.row else { return Err(no_row(context)) };
     let store = context.open_to_read()?;
+    store.as_of_now(|store| tell(&args, name, store, context))
+}
+
+fn tell(args: &Args, name: &String, store: &Store, context: &Context) -> Result<Exit, Failure> {
     let Some(row) = store.find_row(name)? else {
         let wording =
             Wording { command: "show", thing: "row", others: Vec::new(), consequence: "" };
-        return Err(rows::unknown(&store, std::slice::from_ref(name), &wording, context)?);
+        return Err(rows::unknown(store, std::slice::from_ref(name), &wording, context)?);
     };
-    let prompts = prompts(&store, args.prompt.as_deref(), context)?;
-    let trail = read(&store, row, prompts, (context.liveness(), Clock::now()))?;
+    let prompts = prompts(store, args.prompt.as_deref(), context)?;
+    let trail = read(store, row, prompts, (context.liveness(store)?, Clock::now()))?;
     if args.request || args.reply {
-        context.out.bytes(evidence(&trail, &args, context)?)?;
+        context.out.bytes(evidence(&trail, args, context)?)?;
     } else if context.out.is_json() {
         context.out.json(&json::json(&trail))?;
     } else {

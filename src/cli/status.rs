@@ -104,11 +104,12 @@ impl Status {
 }
 
 fn look(context: &Context) -> Result<Status, Failure> {
-    Ok(read(&context.open_to_read()?, Clock::now(), context)?)
+    let store = context.open_to_read()?;
+    Ok(store.as_of_now(|store| read(store, Clock::now(), context))?)
 }
 
 fn read(store: &Store, now: UnixMs, context: &Context) -> Result<Status, StoreError> {
-    let liveness = context.liveness();
+    let liveness = context.liveness(store)?;
     let prompts = store.live_prompts()?;
     Ok(Status {
         project: context.project.display().to_string(),

@@ -310,6 +310,8 @@ pub struct Tally {
     pub truncated: u64,
     /// Calls tried again.
     pub retried: u64,
+    /// Calls whose outcome could not be put on record: they stand in doubt.
+    pub unrecorded: u64,
     /// What the provider counted.
     pub usage: Usage,
     /// What it cost, as far as prices are known.

@@ -21,6 +21,11 @@ impl Store {
         Ok(answer)
     }
 
+    /// Reads a little, which fixes the moment that [`Store::as_of_now`] answers as of.
+    pub fn fix_moment(&self) -> Result<(), StoreError> {
+        self.format().map(|_| ())
+    }
+
     /// Returns the paths of the files that rows came from, as they were given.
     pub fn source_paths(&self) -> Result<Vec<String>, StoreError> {
         self.conn

@@ -1,14 +1,19 @@
 //! One run a project.
 //!
 //! The lock is the operating system's, on a file beside the project, so it dies with the process
-//! that holds it: a crash leaves at worst an empty file and never a lock. The file is removed at a
-//! clean end, so that one file is left.
+//! that holds it: a crash leaves at worst a file and never a lock. The file is removed at a
+//! clean end, so that one file is left. What stands in it names its holder to whoever is refused, and decides
+//! nothing.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::open::with_suffix;
+use super::{StoreError, place};
+
+/// The bytes that a holder is described by.
+const MOST_WORDS: u64 = 300;
 
 /// Held by the one run of a project.
 pub struct RunLock {
@@ -27,18 +32,36 @@ pub enum LockState {
 
 impl RunLock {
     /// Takes the lock; `None` where another process has it.
-    pub fn take(project: &Path) -> io::Result<Option<Self>> {
+    pub fn take(project: &Path) -> Result<Option<Self>, StoreError> {
         let path = with_suffix(project, "-run");
         loop {
-            let file = open_private(&path)?;
+            let file = open_private(&path).map_err(|error| place::named(&path, error))?;
             match file.try_lock() {
                 // Whoever held it before may have removed the file we opened: then ours counts for nothing.
                 Ok(()) if is_at(&file, &path) => return Ok(Some(Self { file, path })),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::Error(error)) => {
+                    // Nobody can have a lock on it.
+                    let _ = std::fs::remove_file(&path);
+                    return Err(place::without_locks(project, error));
+                }
             }
         }
+    }
+
+    /// Writes down who holds it, in words for a person. No more than a courtesy: what fails here is not said.
+    pub fn sign(&self, holder: &str) {
+        let mut file = &self.file;
+        let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+    }
+
+    /// Returns what the holder of the lock has written of itself.
+    pub fn holder(project: &Path) -> Option<String> {
+        let file = File::open(with_suffix(project, "-run")).ok()?;
+        let mut words = String::new();
+        file.take(MOST_WORDS).read_to_string(&mut words).ok()?;
+        (!words.is_empty() && !words.contains(char::is_control)).then_some(words)
     }
 
     /// Asks whether a run is on, without taking anything that could be in a run's way.

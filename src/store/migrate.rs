@@ -55,6 +55,25 @@ pub(super) fn show(conn: &Connection) -> rusqlite::Result<()> {
     }
 }
 
+/// Returns the name of a table, index or view that is not in the file as our migrations make it. What others have put
+/// beside them is theirs.
+pub(super) fn altered(conn: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut ours = Connection::open_in_memory()?;
+    apply(&mut ours, UnixMs(0))?;
+    let mut made = ours.prepare("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")?;
+    let mut made = made.query([])?;
+    let mut there =
+        conn.prepare_cached("SELECT count(*) FROM sqlite_schema WHERE name = ?1 AND sql = ?2")?;
+    while let Some(row) = made.next()? {
+        let (name, sql): (String, String) = (row.get("name")?, row.get("sql")?);
+        let found: i64 = there.query_row((&name, &sql), |row| row.get(0))?;
+        if found == 0 {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
 /// Brings the file to our format. Does nothing where it is there already.
 pub(super) fn apply(conn: &mut Connection, now: UnixMs) -> rusqlite::Result<()> {
     if format_of(conn)? >= newest() {

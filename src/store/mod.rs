@@ -9,7 +9,9 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `backup` (a copy that is whole), `lock` (one run a project), `fuse` (where a test
+//! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
+//! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
+//! (where a test
 //! breaks off).
 
 mod add;
@@ -26,6 +28,7 @@ mod ledger;
 mod lock;
 mod migrate;
 mod open;
+mod place;
 mod project;
 mod prompts;
 mod recover;

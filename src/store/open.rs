@@ -9,20 +9,26 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::StoreError;
-use super::migrate;
+use super::place::{self, Identity, with_locks};
+use super::{StoreError, migrate};
 use crate::domain::UnixMs;
 
 /// How long a statement waits for another process before it is worth a word to the user.
 const QUIET_WAIT: Duration = Duration::from_secs(2);
 /// How many such waits are tried before giving up: ten minutes, the time a very big `add` may take.
 pub(super) const WAITS: u32 = 300;
+/// The bytes of a file that takes a second to be looked at whole.
+const LARGE: u64 = 256 << 20;
+/// For how long a run keeps trying to put on record what the disk does not take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A connection to a project.
 pub struct Store {
     pub(super) conn: Connection,
     path: PathBuf,
     on_wait: Box<dyn Fn(&Path) + Send>,
+    pub(super) patience: Duration,
+    identity: Option<Identity>,
 }
 
 /// What a new project starts with.
@@ -44,17 +50,21 @@ impl Store {
     pub fn create(new: &Create<'_>) -> Result<Self, StoreError> {
         let path = new.path;
         make_private_file(path)?;
-        Self::fill_new(new).inspect_err(|_| {
-            for suffix in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(with_suffix(path, suffix));
-            }
-        })
+        Self::fill_new(new).inspect_err(|_| remove(path))
+    }
+
+    /// Takes back a project that has just been made, and could not be finished.
+    pub fn discard(self) {
+        let Self { conn, path, .. } = self;
+        drop(conn);
+        remove(&path);
     }
 
     fn fill_new(new: &Create<'_>) -> Result<Self, StoreError> {
         let path = new.path;
         let sql = |error| StoreError::from_sqlite(path, error);
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql)?;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .map_err(|error| with_locks(StoreError::from_sqlite(path, error)))?;
         conn.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
         migrate::apply(&mut conn, new.now).map_err(sql)?;
         conn.execute(
@@ -63,7 +73,7 @@ impl Store {
             (new.token, new.now.0, new.base_url, new.max_attempts),
         )
         .map_err(sql)?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
     }
 
     /// Opens a project for writing, brought to our format first where it is older.
@@ -73,10 +83,11 @@ impl Store {
             return Err(StoreError::ReadOnly { path: path.to_owned() });
         }
         let sql = |error| StoreError::from_sqlite(path, error);
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql)?;
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .map_err(|error| with_locks(StoreError::from_sqlite(path, error)))?;
         must_be_ours(&conn, path)?;
         migrate::apply(&mut conn, now).map_err(sql)?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
     }
 
     /// Opens a project for reading, while a run is on too.
@@ -87,7 +98,10 @@ impl Store {
     pub fn open_to_read(path: &Path, now: UnixMs) -> Result<Self, StoreError> {
         must_exist(path)?;
         let store = match Self::open(path, now) {
-            Err(StoreError::ReadOnly { .. }) => Self::open_unwritable(path)?,
+            // What keeps the file from being written says more than what keeps it from being read in another way.
+            Err(error) if error.leaves_it_readable() => {
+                Self::open_unwritable(path).map_err(|_| error)?
+            }
             other => other?,
         };
         store.conn.pragma_update(None, "query_only", true).map_err(|error| store.named(error))?;
@@ -107,26 +121,78 @@ impl Store {
     /// Opens a project to be copied: as it is, whatever its format.
     pub(super) fn open_to_copy(path: &Path) -> Result<Self, StoreError> {
         must_exist(path)?;
-        let sql = |error| StoreError::from_sqlite(path, error);
         let is_read_only = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().readonly());
         let opened = match is_read_only {
             true => Err(StoreError::ReadOnly { path: path.to_owned() }),
             // The WAL's own files may have to be made or mended before anything can be read.
-            false => connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql),
+            false => connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+                .map_err(|error| with_locks(StoreError::from_sqlite(path, error))),
         };
         let conn = match opened {
-            Err(StoreError::ReadOnly { .. }) => connect_unwritable(path)?,
+            Err(error) if error.leaves_it_readable() => {
+                connect_unwritable(path).map_err(|_| error)?
+            }
             other => other?,
         };
         must_be_ours(&conn, path)?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
     }
 
     fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
         let conn = connect_unwritable(path)?;
         must_be_ours(&conn, path)?;
         migrate::show(&conn).map_err(|error| StoreError::from_sqlite(path, error))?;
-        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+        Ok(Self::of(conn, path))
+    }
+
+    fn of(conn: Connection, path: &Path) -> Self {
+        Self {
+            conn,
+            path: path.to_owned(),
+            on_wait: Box::new(|_| ()),
+            patience: PATIENCE,
+            identity: place::identity(path),
+        }
+    }
+
+    /// Refuses to go on where the file that was opened no longer stands in its place: what is written to it now
+    /// may be of no use to anybody.
+    pub(super) fn must_be_in_place(&self) -> Result<(), StoreError> {
+        match place::identity(&self.path) == self.identity {
+            true => Ok(()),
+            false => Err(StoreError::Gone { path: self.path.clone() }),
+        }
+    }
+
+    /// Refuses a file that is damaged where it says what was bought, so that nothing is bought on its word. One that
+    /// is not too large is looked at whole. Takes about a second for half a million requests.
+    pub fn must_be_sound(&self) -> Result<(), StoreError> {
+        let looked_at_whole = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= LARGE);
+        let check = match looked_at_whole {
+            true => "PRAGMA integrity_check(1)",
+            false => "PRAGMA integrity_check(request)",
+        };
+        let first = self.conn.prepare_cached(check).and_then(|mut query| {
+            let first: String = query.query_row([], |row| row.get(0))?;
+            let altered = migrate::altered(&self.conn)?;
+            let altered = altered.map(|name| format!("{name} is not as it was made"));
+            Ok(altered.or((first != "ok").then_some(first)))
+        });
+        match first.map_err(|error| self.named(error))? {
+            None => Ok(()),
+            Some(problem) => {
+                let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+                let source = rusqlite::Error::SqliteFailure(corrupt, Some(problem));
+                Err(StoreError::Damaged { path: self.path.clone(), source })
+            }
+        }
+    }
+
+    /// Sets for how long a run keeps trying to put on record what was paid for and the disk does not take.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Sets what is called once when another process keeps this one waiting.
@@ -170,7 +236,25 @@ impl Store {
 
 #[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    prepare(Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?)
+}
+
+/// Reads a file and its WAL where no file can be made or shared beside them: with the WAL's index in memory, and
+/// without locks. Whoever writes has that file there, and is read beside in the usual way.
+#[cfg(unix)]
+fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    prepare(conn)
+}
+
+#[cfg(not(unix))]
+fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
+fn prepare(conn: Connection) -> rusqlite::Result<Connection> {
     conn.busy_timeout(QUIET_WAIT)?;
     conn.set_prepared_statement_cache_capacity(64);
     // Asked first, so that a file that is no database is named as such.
@@ -187,14 +271,14 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connect
 /// makes none: it would be as read-only as the file, and in the way once that may be written again.
 fn connect_unwritable(path: &Path) -> Result<Connection, StoreError> {
     let wal = std::fs::metadata(with_suffix(path, "-wal"));
-    let has_wal = wal.is_ok_and(|wal| wal.len() > 0);
-    let beside_wal = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok();
-    if let Some(conn) = has_wal.then(beside_wal).flatten() {
-        return Ok(conn);
-    }
-    let uri = immutable_uri(path);
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    connect(Path::new(&uri), flags).map_err(|error| StoreError::from_sqlite(path, error))
+    let conn = match wal.is_ok_and(|wal| wal.len() > 0) {
+        true => connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).or_else(|_| connect_alone(path)),
+        false => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            connect(Path::new(&immutable_uri(path)), flags)
+        }
+    };
+    conn.map_err(|error| StoreError::from_sqlite(path, error))
 }
 
 fn must_exist(path: &Path) -> Result<(), StoreError> {
@@ -229,14 +313,18 @@ fn make_private_file(path: &Path) -> Result<(), StoreError> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     match options.open(path) {
         Ok(_) => Ok(()),
-        Err(source) => Err(match source.kind() {
-            std::io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
-            std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                StoreError::ReadOnly { path: path.to_owned() }
-            }
-            std::io::ErrorKind::StorageFull => StoreError::Full { path: path.to_owned() },
-            _ => StoreError::Io { path: path.to_owned(), source },
-        }),
+        Err(source) if source.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Exists { path: path.to_owned() })
+        }
+        Err(source) => Err(place::named(path, source)),
+    }
+}
+
+/// Removes a project that nobody has used yet.
+fn remove(path: &Path) {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        // What cannot be removed is in the way of the next `init`, which says so.
+        let _ = std::fs::remove_file(with_suffix(path, suffix));
     }
 }
 

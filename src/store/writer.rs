@@ -10,11 +10,15 @@
 //!
 //! A promise that cannot be committed is refused, so its call is never made. A settlement holds a
 //! reply that was paid for, so it is tried again until the disk takes it or patience ends.
+//!
+//! A flush that fails may have lost what it was to flush, and a second one that goes well proves nothing of it. So
+//! nothing is ever flushed again: SQLite takes a transaction whose flush has failed back before anything can be
+//! read of it, and the next try writes all its frames anew, over the same place, before they are flushed. The same
+//! holds of folding the WAL back: what could not be flushed stays in the WAL and is written again.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use rusqlite::TransactionBehavior;
 
@@ -32,10 +36,8 @@ use crate::domain::{
 const GROUP: usize = 1024;
 /// Requests without a line that are settled in one order.
 const MISSING: u32 = 500;
-/// How often a group with settlements is tried before its replies are given up.
+/// How often a group with settlements is tried before its replies are given up, over the store's patience.
 const TRIES: u32 = 60;
-/// The wait between such tries.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// One thing to put on record. The ticket comes back with the receipt.
 pub enum Order {
@@ -321,7 +323,11 @@ impl Writing {
 
 fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {
     let (mut tries, mut waits) = (0, 0);
-    loop {
+    if let Err(error) = store.must_be_in_place() {
+        // What has been paid for still goes to the file that we have, wherever it is now.
+        group = only_what_must_land(group, (receipts, &chain(&error)));
+    }
+    while !group.is_empty() {
         let error = match commit(store, &group) {
             Ok(done) => return receipts(done),
             Err(error) => error,
@@ -333,13 +339,11 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
         if matches!(error, StoreError::Locked { .. }) && waits < WAITS {
             // Somebody adds a big file: everything waits, nothing is refused.
             waits += 1;
-            receipts(vec![Receipt::Trouble(words)]);
+            tell_once(waits, (receipts, words));
             continue;
         }
         // What has not been sent is not sent now; what has been paid for is kept trying.
-        let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
-        refuse(&refused, (receipts, &words));
-        group = kept;
+        group = only_what_must_land(group, (receipts, &words));
         if group.is_empty() {
             return;
         }
@@ -347,8 +351,25 @@ fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<
         if tries == TRIES {
             return refuse(&group, (receipts, &words));
         }
+        tell_once(tries, (receipts, words));
+        std::thread::sleep(store.patience / TRIES);
+    }
+}
+
+/// Refuses what has not been sent, and returns what has been paid for.
+fn only_what_must_land(
+    group: Vec<Order>,
+    (receipts, words): (&impl Fn(Vec<Receipt>), &str),
+) -> Vec<Order> {
+    let (kept, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(Order::must_land);
+    refuse(&refused, (receipts, words));
+    kept
+}
+
+/// A trouble is told when it begins, and not at every try.
+fn tell_once(tries: u32, (receipts, words): (&impl Fn(Vec<Receipt>), String)) {
+    if tries == 1 {
         receipts(vec![Receipt::Trouble(words)]);
-        std::thread::sleep(PAUSE);
     }
 }
 

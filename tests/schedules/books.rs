@@ -67,7 +67,7 @@ fn audit_is_clean(project: &Project) {
     let report = audit(&AuditPlan {
         path: &project.path(),
         now: project.now(),
-        liveness: Liveness::Idle,
+        liveness: &|_| Ok(Liveness::Idle),
         threads: 1,
         make: &make,
         progress: &|_, _| (),

@@ -15,9 +15,10 @@ use crate::domain::{
     Outcome, PromptSpec, Role, RowId, RunId, SourceFacts, State, Structured, TokenLimitField,
     UnixMs, Usage,
 };
+
 use crate::store::{
-    Codec, Create, NewBody, Order, Promise, PromiseFor, Promised, Receipt, RunFacts, Settlement,
-    Way, Writer,
+    Codec, Create, NewBody, Order, Promise, PromiseFor, Promised, Receipt, RunFacts, RunLock,
+    Settlement, Way, Writer,
 };
 
 #[derive(Parser)]

@@ -74,7 +74,7 @@ pub(super) fn as_json(event: &Event) -> Value {
             "event": "finished", "ended": how.as_str(),
             "why": match how { HowEnded::Stopped(why) => Some(why_word(why)), _ => None },
             "sent": tally.sent, "batched": tally.batched, "answered": tally.answered, "shared": tally.shared,
-            "failed": tally.failed, "truncated": tally.truncated, "retried": tally.retried,
+            "failed": tally.failed, "truncated": tally.truncated, "retried": tally.retried, "unrecorded": tally.unrecorded,
             "tokens": tally.usage,
             "cost_usd": (tally.unpriced == 0).then(|| tally.cost.usd()),
         }),

@@ -41,6 +41,7 @@ pub(crate) fn finish(
         Purpose::Cancel(batches) => context.out.say(&cancelled(&store, batches, tally)?),
     }
     next_steps(&store, &how, context)?;
+    tell_of_unrecorded(tally.unrecorded, context);
     ended?;
     match (error, how) {
         (Some(failure), _) => Err(failure),
@@ -124,6 +125,19 @@ fn next_steps(store: &Store, how: &HowEnded, context: &Context) -> Result<(), Fa
     tell_of_batches(store, context)?;
     stuck_hints(&left, context);
     Ok(())
+}
+
+/// Says how many replies were lost to a disk that did not take them.
+fn tell_of_unrecorded(calls: u64, context: &Context) {
+    if calls > 0 {
+        let (program, it) = (context.program(), them(calls));
+        context.out.warn(&format!(
+            "the outcome of {} could not be put on record and is lost",
+            count(calls, "call")
+        ));
+        context.out.hint(&format!("`{program} run` sends {it} again, which may be billed twice"));
+        context.out.hint(&format!("`{program} run --in-doubt=hold` leaves {it} as in doubt"));
+    }
 }
 
 /// Says which batches go on at the provider without us, and how to go on with them.

@@ -43,8 +43,8 @@ pub struct AuditPlan<'a> {
     pub path: &'a Path,
     /// Now.
     pub now: UnixMs,
-    /// Whether a run is on: then what is in flight is in flight.
-    pub liveness: Liveness,
+    /// Says whether a run is on, at the moment that a store has fixed: then what is in flight is in flight.
+    pub liveness: &'a dyn Fn(&Store) -> Result<Liveness, StoreError>,
     /// How many threads check requests.
     pub threads: usize,
     /// Makes the parts of a prompt.
@@ -135,11 +135,12 @@ pub fn audit(plan: &AuditPlan<'_>) -> Result<AuditReport, StoreError> {
     let store = Store::open_as_it_is(plan.path)?;
     let beside = Store::open_as_it_is(plan.path)?;
     store.freeze()?;
+    let liveness = (plan.liveness)(&store)?;
     let format = store.format()?;
     std::thread::scope(|scope| {
         let file = scope.spawn(move || (beside.integrity_problems(), beside.dangling()));
         let mut findings = Findings::default();
-        let mut report = record(&store, plan, &mut findings);
+        let mut report = record(&store, (plan, liveness), &mut findings);
         if let Ok((unsound, dangling)) = file.join() {
             let unsound =
                 unsound.into_iter().map(|problem| Finding::new(Check::File, problem.words));
@@ -154,7 +155,11 @@ pub fn audit(plan: &AuditPlan<'_>) -> Result<AuditReport, StoreError> {
 }
 
 /// Checks everything but the file itself.
-fn record(store: &Store, plan: &AuditPlan<'_>, findings: &mut Findings) -> AuditReport {
+fn record(
+    store: &Store,
+    (plan, liveness): (&AuditPlan<'_>, Liveness),
+    findings: &mut Findings,
+) -> AuditReport {
     frame(store, findings);
     let prompts = read(store.prompt_evidence(), "prompt", findings);
     let runs = read(store.run_evidence(), "run", findings);
@@ -167,7 +172,7 @@ fn record(store: &Store, plan: &AuditPlan<'_>, findings: &mut Findings) -> Audit
         runs: runs.iter().map(|run| (run.id, RunGround::of(run))).collect(),
         batches: batches.iter().map(|batch| (batch.id, BatchGround::of(batch))).collect(),
         dictionaries: dictionaries.iter().map(Ground::dictionary).collect(),
-        liveness: plan.liveness,
+        liveness,
         created_at_ms: project(store, findings),
         now_ms: plan.now.0,
         knows_all_words: runs.iter().all(|run| run.program_version == env!("CARGO_PKG_VERSION")),

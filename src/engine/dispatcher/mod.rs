@@ -456,8 +456,8 @@ impl Dispatcher {
             Pending::Missing { slot, .. } | Pending::Lines { slot, .. } => {
                 self.outfit.desk.slots[slot.0].hand = Hand::Free;
             }
-            Pending::Settle(_)
-            | Pending::Share(_)
+            Pending::Settle(_) => self.tally.unrecorded += 1,
+            Pending::Share(_)
             | Pending::NotRendered { .. }
             | Pending::Dictionary { .. }
             | Pending::QueueLimit
