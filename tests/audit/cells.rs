@@ -44,19 +44,31 @@ pub(crate) fn changes(project: &Path) -> Vec<Change> {
     for table in tables(project) {
         let sql = format!("SELECT name, type, \"notnull\" FROM pragma_table_info('{table}')");
         let mut query = conn.prepare(&sql).unwrap();
-        let columns = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        let columns =
+            query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
         for column in columns {
             let (column, kind, is_needed): (String, String, bool) = column.unwrap();
             changes_of(&conn, (&table, &column), (&kind, is_needed), &mut all);
         }
         for rowid in some(&conn, &table, "true") {
-            all.push(Change { table: table.clone(), column: String::new(), kind: "dropped", rowid, value: None });
+            all.push(Change {
+                table: table.clone(),
+                column: String::new(),
+                kind: "dropped",
+                rowid,
+                value: None,
+            });
         }
     }
     all
 }
 
-fn changes_of(conn: &Connection, (table, column): (&str, &str), (kind, is_needed): (&str, bool), all: &mut Vec<Change>) {
+fn changes_of(
+    conn: &Connection,
+    (table, column): (&str, &str),
+    (kind, is_needed): (&str, bool),
+    all: &mut Vec<Change>,
+) {
     let mut add = |kind: &'static str, rowid: i64, value: Value| {
         let (table, column) = (table.to_owned(), column.to_owned());
         all.push(Change { table, column, kind, rowid, value: Some(value) });
@@ -70,7 +82,12 @@ fn changes_of(conn: &Connection, (table, column): (&str, &str), (kind, is_needed
                 add("far ahead", rowid, Value::Integer(9_000_000_000_000));
             }
             Value::Integer(number) => add("changed", rowid, Value::Integer(number + 1)),
-            Value::Text(text) => add("changed", rowid, Value::Text(other_text(&text))),
+            Value::Text(text) => {
+                if (table, column) == ("row", "cells") {
+                    add("changed inside", rowid, Value::Text(other_note(&text)));
+                }
+                add("changed", rowid, Value::Text(other_text(&text)));
+            }
             Value::Blob(mut bytes) => {
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
@@ -97,24 +114,62 @@ fn changes_of(conn: &Connection, (table, column): (&str, &str), (kind, is_needed
     }
 }
 
-/// Another word where it is one of a few, else a text that is longer.
+/// Another word where it is one of a few, JSON that holds more where it is JSON, else a text that is longer.
 fn other_text(text: &str) -> String {
+    match serde_json::from_str(text) {
+        Ok(serde_json::Value::Object(mut members)) => {
+            members.insert("x".to_owned(), 1.into());
+            return serde_json::Value::Object(members).to_string();
+        }
+        Ok(serde_json::Value::Array(mut list)) => {
+            list.push("x".into());
+            return serde_json::Value::Array(list).to_string();
+        }
+        Ok(_) | Err(_) => {}
+    }
     let others = [
-        ("answered", "truncated"), ("truncated", "answered"), ("failed", "answered"), ("pending", "answered"), ("realtime", "batch"),
-        ("batch", "realtime"), ("output", "error"), ("error", "output"), ("changed", "removed"), ("removed", "changed"),
-        ("body", "reply"), ("reply", "body"), ("collected", "completed"), ("completed", "failed"), ("doubled", "unknown"),
-        ("garbled", "unknown"), ("unknown", "garbled"), ("server_error", "timeout"), ("rate_limited", "timeout"),
+        ("answered", "truncated"),
+        ("truncated", "answered"),
+        ("failed", "answered"),
+        ("pending", "answered"),
+        ("realtime", "batch"),
+        ("batch", "realtime"),
+        ("output", "error"),
+        ("error", "output"),
+        ("changed", "removed"),
+        ("removed", "changed"),
+        ("body", "reply"),
+        ("reply", "body"),
+        ("collected", "completed"),
+        ("completed", "failed"),
+        ("doubled", "unknown"),
+        ("garbled", "unknown"),
+        ("unknown", "garbled"),
+        ("server_error", "timeout"),
+        ("rate_limited", "timeout"),
     ];
     let other = others.iter().find(|(word, _)| *word == text).map(|(_, other)| (*other).to_owned());
     other.unwrap_or_else(|| format!("{text}x"))
+}
+
+/// The same cells with another `note`, which no prompt names.
+fn other_note(text: &str) -> String {
+    let mut cells: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text).unwrap();
+    cells.insert("note".to_owned(), "another".into());
+    serde_json::Value::Object(cells).to_string()
 }
 
 /// The first, a middle and the last row for which something is so.
 fn some(conn: &Connection, table: &str, condition: &str) -> Vec<i64> {
     let sql = format!("SELECT rowid FROM \"{table}\" WHERE {condition} ORDER BY rowid");
     let mut query = conn.prepare(&sql).unwrap();
-    let all: Vec<i64> = query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
-    let mut some: Vec<i64> = [0, all.len() / 2, all.len().saturating_sub(1)].iter().filter_map(|at| all.get(*at)).copied().collect();
+    let all: Vec<i64> =
+        query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let mut some: Vec<i64> = [0, all.len() / 2, all.len().saturating_sub(1)]
+        .iter()
+        .filter_map(|at| all.get(*at))
+        .copied()
+        .collect();
     some.dedup();
     some
 }
@@ -127,9 +182,12 @@ impl Change {
             .unwrap();
         let table = &self.table;
         let done = match &self.value {
-            None => conn.execute(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"), [self.rowid]),
+            None => {
+                conn.execute(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"), [self.rowid])
+            }
             Some(value) => {
-                let sql = format!("UPDATE \"{table}\" SET \"{}\" = ?2 WHERE rowid = ?1", self.column);
+                let sql =
+                    format!("UPDATE \"{table}\" SET \"{}\" = ?2 WHERE rowid = ?1", self.column);
                 conn.execute(&sql, params![self.rowid, value])
             }
         };
@@ -163,7 +221,11 @@ fn audited(folder: &Folder, project: &Path, change: &Change) -> Outcome {
     let mut checks = Vec::new();
     if said.code == Some(3) {
         for finding in said.json()["findings"].as_array().unwrap() {
-            checks.push(format!("{}: {}", finding["check"].as_str().unwrap(), finding["message"].as_str().unwrap()));
+            checks.push(format!(
+                "{}: {}",
+                finding["check"].as_str().unwrap(),
+                finding["message"].as_str().unwrap()
+            ));
         }
     } else {
         checks.push(said.stderr.clone());

@@ -1,7 +1,8 @@
 //! A project in which everything has happened that a record can hold.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::support::{Act, Folder, Provider, Request};
 
@@ -25,7 +26,11 @@ fn table(changed: &[usize]) -> String {
     let row = |row: usize| {
         let review = if row > 20 { row - 20 } else { row };
         let note = if changed.contains(&row) { "changed" } else { "as it was" };
-        let review = if changed.contains(&row) { format!("another review {review}") } else { format!("review {review}") };
+        let review = if changed.contains(&row) {
+            format!("another review {review}")
+        } else {
+            format!("review {review}")
+        };
         format!("k{row:02},{review},{note}\n")
     };
     (1..=24).map(row).fold("id,review,note\n".to_owned(), |table, row| table + &row)
@@ -41,12 +46,25 @@ fn by_calls(folder: &mut Folder) {
 }
 
 fn in_batches(folder: &mut Folder) {
-    folder.ok(&["prompt", "add", "--text", "Is it good? {{ review }}", "--name", "label", "--choices", "good,bad", "--model", "simulated/small"]);
+    folder.ok(&[
+        "prompt",
+        "add",
+        "--text",
+        "Is it good? {{ review }}",
+        "--name",
+        "label",
+        "--choices",
+        "good,bad",
+        "--model",
+        "simulated/small",
+    ]);
     let faults = "line_missing=every:5,line_500=every:6,line_doubled=every:4,line_garbled=every:9,line_unknown=every:7";
     simulate(folder, &format!("--seed 5 --faults {faults}"));
     folder.run(&["run", "--route", "batch", "--no-canary", "--poll", "20ms"]);
     simulate(folder, "--seed 6 --faults batch_expired=first:1");
-    folder.write("more.csv", "id,review,note\nm1,more 1,x\nm2,more 2,y\n").ok(&["add", "more.csv", "--key", "id"]);
+    folder
+        .write("more.csv", "id,review,note\nm1,more 1,x\nm2,more 2,y\n")
+        .ok(&["add", "more.csv", "--key", "id"]);
     folder.run(&["run", "--route", "batch", "--no-canary", "--poll", "20ms"]);
 }
 
@@ -67,37 +85,44 @@ fn edited(folder: &mut Folder) {
     folder.ok(&["retry", "--rows", "k02", "--max-tokens", "77"]);
 }
 
-/// A server that takes no schema, then two crashes.
+/// A server that takes no schema, and two crashes: in the first two calls hang, in the second one of them again.
 fn in_words_and_doubt(folder: &Folder) {
+    let model = ["--model", "gpt-4o-mini", "--choices", "one,two"];
     folder.ok(&[
-        "prompt", "add", "--text", "Which? {{ review }}", "--name", "which", "--model", "gpt-4o-mini", "--choices", "one,two",
-    ]);
+        &["prompt", "add", "--text", "Which? {{ review }}", "--name", "which"],
+        &model[..],
+    ]
+    .concat());
     let hung = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&hung);
     let provider = Provider::start(move |request| reply(request, &count));
     let base_url = provider.base_url();
-    for round in 1..=2 {
-        let mut run = folder.start(&["run", "--route", "realtime", "--base-url", &base_url, "--concurrency", "8"]);
+    let run = ["run", "--route", "realtime", "--base-url", &base_url, "--concurrency", "8"];
+    for hanging in [2, 3] {
+        let mut running = folder.start(&run);
         for _ in 0..6000 {
-            if hung.load(Ordering::SeqCst) >= round {
+            if hung.load(Ordering::SeqCst) >= hanging {
                 break;
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
-        run.kill().unwrap();
-        let said = run.wait_with_output().unwrap();
-        assert!(hung.load(Ordering::SeqCst) >= round, "nothing hung in round {round}: {said:?}");
+        running.kill().unwrap();
+        let said = running.wait_with_output().unwrap();
+        assert_eq!(hung.load(Ordering::SeqCst), hanging, "{said:?}");
     }
-    folder.run(&["run", "--route", "realtime", "--base-url", &base_url, "--in-doubt", "hold"]);
+    folder.run(&[&run[..], &["--in-doubt", "hold"]].concat());
 }
 
 fn reply(request: &Request, hung: &AtomicUsize) -> Act {
     if request.json().get("response_format").is_some() {
-        return Act::error(400, "invalid_request_error", "response_format is not supported by this server");
+        let words = "response_format is not supported by this server";
+        return Act::error(400, "invalid_request_error", words);
     }
-    let text = request.text();
-    // One hangs in the first round, another one in the second.
-    let hangs = (text.contains("review 9") && request.seen == 0) || (text.contains("review 8") && hung.load(Ordering::SeqCst) == 1);
+    let hangs = match request.text().lines().next() {
+        Some("Which? review 9") => request.seen == 0,
+        Some("Which? review 8") => request.seen < 2,
+        _ => false,
+    };
     if hangs {
         hung.fetch_add(1, Ordering::SeqCst);
         return Act::Hang;

@@ -37,7 +37,22 @@ impl Checker<'_> {
                 (Check::Attempt, "its outcome, or the class of its failure, is no word of ours"),
             );
         }
+        if attempt.is_loose {
+            let words =
+                "it has a body or reply without its size or dictionary, or the other way round";
+            self.tell(subject, attempt, (Check::Attempt, words));
+        }
         let form = self.sent_body(subject, attempt, own);
+        self.asked_as_then(subject, attempt, form);
+        if attempt.batch_id.is_none()
+            && (attempt.result_file.is_some() || attempt.result_line.is_some())
+        {
+            self.tell(
+                subject,
+                attempt,
+                (Check::Attempt, "it went by a call, and has a place in a batch's results"),
+            );
+        }
         if attempt.batch_id.is_some() {
             self.place(subject, attempt, own);
         }
@@ -151,6 +166,28 @@ impl Checker<'_> {
             self.tell(subject, attempt, (Check::Rendering, words));
         }
         form
+    }
+
+    /// Once a schema has been refused, words are asked with, and not before.
+    fn asked_as_then(
+        &mut self,
+        subject: &Subject<'_>,
+        attempt: &AttemptEvidence,
+        form: Option<Structured>,
+    ) {
+        let Some((recipe, form)) = subject.recipe.zip(form) else { return };
+        let Some(from) = recipe.in_words_from_ms.filter(|_| recipe.forms().len() == 2) else {
+            return;
+        };
+        let is_as_then = match form {
+            Structured::Schema => attempt.promised_at_ms <= from,
+            Structured::Words => attempt.promised_at_ms >= from,
+        };
+        if !is_as_then {
+            let words =
+                "it asks for the form of its answer otherwise than its prompt did at that time";
+            self.tell(subject, attempt, (Check::Rendering, words));
+        }
     }
 
     /// Counts its place in its batch.
