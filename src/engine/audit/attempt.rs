@@ -7,6 +7,7 @@ use super::request::{Checker, Subject, outcome_of};
 use crate::domain::{
     AttemptId, BatchEnd, FailureClass, NanoUsd, Outcome, Reading, Structured, Usage,
 };
+use crate::engine::batches::words_without_line;
 use crate::engine::worker::{Judged, judged};
 use crate::provider::batch::{Garbled, MAX_LINE_BYTES, attempt_of, input_line_bytes, result_line};
 use crate::provider::{ReplyHeaders, reading};
@@ -326,6 +327,11 @@ impl Checker<'_> {
             Outcome::Failed(_) if attempt.error.is_none() => {
                 self.tell(subject, attempt, (Check::Attempt, "it failed, and does not say why"));
             }
+            Outcome::Failed(class) if !is_told_so(class, attempt) => {
+                let words =
+                    "its error is not what is said of a request that its batch has no line for";
+                self.tell(subject, attempt, (Check::Attempt, words));
+            }
             Outcome::Failed(_) | Outcome::InDoubt => {}
         }
         if !is_bare {
@@ -486,6 +492,14 @@ impl Checker<'_> {
             tally.cost = tally.cost.saturating_add(cost);
         }
     }
+}
+
+/// Says whether an error without a reply is in our own words, where it is one of ours.
+fn is_told_so(class: FailureClass, attempt: &AttemptEvidence) -> bool {
+    let Some(words) = words_without_line(class) else { return true };
+    let told = attempt.error.as_deref().and_then(|error| error.strip_prefix(words));
+    // A batch that says why adds it.
+    told.is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
 }
 
 fn outcome(attempt: &AttemptEvidence) -> Option<Outcome> {

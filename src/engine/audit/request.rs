@@ -291,13 +291,22 @@ pub(super) fn outcome_of(word: Option<&str>, class: Option<&str>) -> Option<Outc
     Outcome::parse(word?, class)
 }
 
-/// Says what is wrong with the request whose reply is shared, if something is.
+/// Says what is wrong with the request whose reply is shared, if something is. Once a schema has been refused, a
+/// request shares with those that have the body which it would be sent with by then.
 fn stranger(subject: &Subject<'_>) -> Option<String> {
     let lent = subject.evidence.lent.as_ref()?;
     let recipe = subject.recipe?;
-    let is_same = lent.fingerprint == subject.evidence.fingerprint
-        && lent.model == recipe.model
-        && lent.endpoint == recipe.endpoint.as_str();
+    let gives = |form: &Structured| {
+        let body = recipe.body(*form, subject.messages.as_deref()?, recipe.max_tokens);
+        Some(Fingerprint::of(&body).0.to_vec())
+    };
+    let has_body = lent.fingerprint == subject.evidence.fingerprint
+        || recipe
+            .forms()
+            .iter()
+            .any(|form| gives(form).is_some_and(|mine| lent.fingerprint == Some(mine)));
+    let is_same =
+        has_body && lent.model == recipe.model && lent.endpoint == recipe.endpoint.as_str();
     (!is_same).then(|| {
         format!("it shares the reply of request {}, which has another body", lent.request_id)
     })
