@@ -178,10 +178,10 @@ fn old_and_read_only_projects_are_copied_as_they_are() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_leaves_nothing_behind() {
-    // No file of this process may grow beyond a few blocks, as on a disk that is full.
+    // No file of this process may grow beyond 64 KiB, as on a disk that is full.
     let folder = finished();
     let binary = env!("CARGO_BIN_EXE_overnight");
-    let script = format!("ulimit -f 8; trap '' XFSZ; exec {binary} backup copy.db");
+    let script = format!("ulimit -f 128; trap '' XFSZ; exec {binary} backup copy.db");
     let said = std::process::Command::new("sh")
         .args(["-c", &script])
         .current_dir(folder.path())

@@ -88,7 +88,9 @@ impl Backup {
 
 impl Drop for Sweep {
     fn drop(&mut self) {
-        leftovers(&self.0).iter().for_each(|path| drop(std::fs::remove_file(path)));
+        for path in leftovers(&self.0) {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

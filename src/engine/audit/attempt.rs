@@ -66,7 +66,7 @@ impl Checker<'_> {
                 match self.unpack((packed, "reply"), subject.evidence.prompt_id, &mut reply) {
                     Ok(()) => self.read_again(subject, attempt, (form, &reply)),
                     Err(words) => {
-                        self.tell(subject, attempt, (Check::Reply, &format!("its reply: {words}")))
+                        self.tell(subject, attempt, (Check::Reply, &format!("its reply: {words}")));
                     }
                 }
                 reply.shrink_to(1 << 20);
@@ -104,7 +104,7 @@ impl Checker<'_> {
             );
         }
         let run = self.ground.runs.get(&attempt.run_id);
-        if run.is_some_and(|run| self.ground.is_outside(run, attempt.promised_at_ms)) {
+        if run.is_some_and(|run| run.is_outside(attempt.promised_at_ms)) {
             let words = format!("it was promised at a time when run {} was not on", attempt.run_id);
             self.tell(subject, attempt, (Check::Time, &words));
         }
@@ -395,12 +395,11 @@ impl Checker<'_> {
                 (Check::Reply, "its line of results is not for this attempt of this batch"),
             );
         }
-        let (reading, status_code, request_id) = match line {
-            Some(line) => (line.reading, line.status_code, line.provider_request_id),
-            None => {
-                let words = "the line of the batch's results cannot be read";
-                (Reading::failed(FailureClass::MalformedReply, words), None, None)
-            }
+        let (reading, status_code, request_id) = if let Some(line) = line {
+            (line.reading, line.status_code, line.provider_request_id)
+        } else {
+            let words = "the line of the batch's results cannot be read";
+            (Reading::failed(FailureClass::MalformedReply, words), None, None)
         };
         let is_in_words =
             recipe.in_words_from_ms.is_some_and(|from| attempt.promised_at_ms >= from);

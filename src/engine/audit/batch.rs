@@ -274,7 +274,7 @@ pub(super) fn strays(
             stray.reply.plain_bytes.and_then(|size| usize::try_from(size).ok()).unwrap_or_default();
         match unpacked.unpack((&stray.reply.bytes, None), size, &mut plain) {
             Ok(()) if plain.len() == size => {
-                wrong.extend(read(&stray, &plain, (ground, store), &mut paid))
+                wrong.extend(read(&stray, &plain, (ground, store), &mut paid));
             }
             Ok(()) => wrong.push(format!("it has {} bytes, and {size} are on record", plain.len())),
             Err(words) => wrong.push(words),

@@ -142,7 +142,7 @@ impl<'g> Checker<'g> {
                 self.matches(subject, &body);
             }
             Err(words) => {
-                self.found.add(subject.finding(Check::Body, format!("its body: {words}")))
+                self.found.add(subject.finding(Check::Body, format!("its body: {words}")));
             }
         }
         self.body = body;
