@@ -48,7 +48,7 @@ fn simulated() -> Folder {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = Folder::new();
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 22] = [
         &[],
         &["init"],
         &["add"],
@@ -64,6 +64,8 @@ fn every_command_has_help_with_examples() {
         &["cancel"],
         &["export"],
         &["show"],
+        &["audit"],
+        &["backup"],
         &["retry"],
         &["simulate"],
         &["demo"],

@@ -62,6 +62,8 @@ pub struct Lent<'a> {
     pub error: Option<&'a str>,
     /// The token limit it was sent with.
     pub max_tokens: Option<i64>,
+    /// Attempts of that request that count, where it still stands as this attempt left it.
+    pub attempts_used: Option<i64>,
 }
 
 /// What a difference is about.
@@ -71,8 +73,6 @@ pub enum Matter {
     Attempts,
     /// The state, or what belongs to it.
     State,
-    /// How many attempts count against the bound. One that shared a reply has its lender's count too.
-    Used,
     /// Counts, tokens or money.
     Sums,
     /// It was sent again after an answer, and nobody is on record to have asked for that.
@@ -114,9 +114,13 @@ pub fn differences(
             format!("it says {} attempts, and {} are on record", cached.attempts, tries.len());
         tell(Matter::Sums, words);
     }
+    let used = match lent {
+        Some(lent) => borrowed(cached, lent, used),
+        None => used,
+    };
     if cached.attempts_used != used {
         let words = format!("it says that {} attempts count, and {used} do", cached.attempts_used);
-        tell(Matter::Used, words);
+        tell(Matter::Sums, words);
     }
     for (index, name) in TOKENS.into_iter().enumerate() {
         let sum =
@@ -146,6 +150,21 @@ pub fn differences(
         tell(Matter::State, words);
     }
     differences
+}
+
+/// Whoever shares a reply takes its count over too, until a person asks anew.
+fn borrowed(cached: &Cached<'_>, lent: &Lent<'_>, own: i64) -> i64 {
+    let is_asked = cached.asked_at.is_some();
+    match cached.state {
+        State::Pending => own,
+        State::Failed(FailureClass::RenderFailed) if is_asked && cached.attempts_used == own => own,
+        State::InFlight
+        | State::InBatch
+        | State::InDoubt
+        | State::Answered
+        | State::Truncated
+        | State::Failed(_) => lent.attempts_used.unwrap_or(cached.attempts_used.max(0)),
+    }
 }
 
 fn replay(cached: &Cached<'_>, tries: &[Try<'_>]) -> Replayed {

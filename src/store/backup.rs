@@ -39,6 +39,9 @@ impl Backup {
                 // Only the copy is written.
                 StoreError::Full { .. } => StoreError::Full { path: target.to_owned() },
                 StoreError::ReadOnly { .. } => StoreError::ReadOnly { path: target.to_owned() },
+                StoreError::Sqlite { source, .. } if is_of_writing(&source) => {
+                    StoreError::Sqlite { path: target.to_owned(), source }
+                }
                 other => other,
             }
         })?;
@@ -85,8 +88,19 @@ impl Backup {
 
 impl Drop for Sweep {
     fn drop(&mut self) {
-        leftovers(&self.0).iter().for_each(|path| drop(std::fs::remove_file(path)));
+        for path in leftovers(&self.0) {
+            let _ = std::fs::remove_file(path);
+        }
     }
+}
+
+/// Says whether an I/O error came from writing, which is done to the copy alone.
+fn is_of_writing(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.is_some_and(|code| {
+        [SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE].contains(&code)
+    })
 }
 
 /// Returns what another database has left beside the place of a copy.

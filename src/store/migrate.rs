@@ -38,7 +38,6 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Makes a project of a format in memory, with nothing in it: what a schema is held against.
-#[expect(clippy::disallowed_methods, reason = "in memory: no project is opened")]
 pub(super) fn fresh(format: i64) -> rusqlite::Result<Connection> {
     let conn = Connection::open_in_memory()?;
     let upto = usize::try_from(format).unwrap_or(0);

@@ -46,7 +46,7 @@ pub use audit::{
     AttemptEvidence, BatchEvidence, BoughtTwice, DictionaryEvidence, FileProblem, Gap,
     LentEvidence, MigrationEvidence, PackedEvidence, ProjectEvidence, PromptEvidence,
     RequestEvidence, RowEvidence, RunEvidence, SourceEvidence, StatusEvidence, StrayEvidence,
-    Taken, Twins,
+    Taken,
 };
 pub use backup::{Backup, leftovers};
 pub use batches::{BatchChange, BatchCost, BatchRecord, InputLine, NewBatch, SeenBatch};

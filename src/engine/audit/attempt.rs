@@ -7,6 +7,7 @@ use super::request::{Checker, Subject, outcome_of};
 use crate::domain::{
     AttemptId, BatchEnd, FailureClass, NanoUsd, Outcome, Reading, Structured, Usage,
 };
+use crate::engine::batches::words_without_line;
 use crate::engine::worker::{Judged, judged};
 use crate::provider::batch::{Garbled, MAX_LINE_BYTES, attempt_of, input_line_bytes, result_line};
 use crate::provider::{ReplyHeaders, reading};
@@ -37,7 +38,22 @@ impl Checker<'_> {
                 (Check::Attempt, "its outcome, or the class of its failure, is no word of ours"),
             );
         }
+        if attempt.is_loose {
+            let words =
+                "it has a body or reply without its size or dictionary, or the other way round";
+            self.tell(subject, attempt, (Check::Attempt, words));
+        }
         let form = self.sent_body(subject, attempt, own);
+        self.asked_as_then(subject, attempt, form);
+        if attempt.batch_id.is_none()
+            && (attempt.result_file.is_some() || attempt.result_line.is_some())
+        {
+            self.tell(
+                subject,
+                attempt,
+                (Check::Attempt, "it went by a call, and has a place in a batch's results"),
+            );
+        }
         if attempt.batch_id.is_some() {
             self.place(subject, attempt, own);
         }
@@ -50,7 +66,7 @@ impl Checker<'_> {
                 match self.unpack((packed, "reply"), subject.evidence.prompt_id, &mut reply) {
                     Ok(()) => self.read_again(subject, attempt, (form, &reply)),
                     Err(words) => {
-                        self.tell(subject, attempt, (Check::Reply, &format!("its reply: {words}")))
+                        self.tell(subject, attempt, (Check::Reply, &format!("its reply: {words}")));
                     }
                 }
                 reply.shrink_to(1 << 20);
@@ -88,7 +104,7 @@ impl Checker<'_> {
             );
         }
         let run = self.ground.runs.get(&attempt.run_id);
-        if run.is_some_and(|run| self.ground.is_outside(run, attempt.promised_at_ms)) {
+        if run.is_some_and(|run| run.is_outside(attempt.promised_at_ms)) {
             let words = format!("it was promised at a time when run {} was not on", attempt.run_id);
             self.tell(subject, attempt, (Check::Time, &words));
         }
@@ -151,6 +167,28 @@ impl Checker<'_> {
             self.tell(subject, attempt, (Check::Rendering, words));
         }
         form
+    }
+
+    /// Once a schema has been refused, words are asked with, and not before.
+    fn asked_as_then(
+        &mut self,
+        subject: &Subject<'_>,
+        attempt: &AttemptEvidence,
+        form: Option<Structured>,
+    ) {
+        let Some((recipe, form)) = subject.recipe.zip(form) else { return };
+        let Some(from) = recipe.in_words_from_ms.filter(|_| recipe.forms().len() == 2) else {
+            return;
+        };
+        let is_as_then = match form {
+            Structured::Schema => attempt.promised_at_ms <= from,
+            Structured::Words => attempt.promised_at_ms >= from,
+        };
+        if !is_as_then {
+            let words =
+                "it asks for the form of its answer otherwise than its prompt did at that time";
+            self.tell(subject, attempt, (Check::Rendering, words));
+        }
     }
 
     /// Counts its place in its batch.
@@ -289,6 +327,11 @@ impl Checker<'_> {
             Outcome::Failed(_) if attempt.error.is_none() => {
                 self.tell(subject, attempt, (Check::Attempt, "it failed, and does not say why"));
             }
+            Outcome::Failed(class) if !is_told_so(class, attempt) => {
+                let words =
+                    "its error is not what is said of a request that its batch has no line for";
+                self.tell(subject, attempt, (Check::Attempt, words));
+            }
             Outcome::Failed(_) | Outcome::InDoubt => {}
         }
         if !is_bare {
@@ -352,12 +395,11 @@ impl Checker<'_> {
                 (Check::Reply, "its line of results is not for this attempt of this batch"),
             );
         }
-        let (reading, status_code, request_id) = match line {
-            Some(line) => (line.reading, line.status_code, line.provider_request_id),
-            None => {
-                let words = "the line of the batch's results cannot be read";
-                (Reading::failed(FailureClass::MalformedReply, words), None, None)
-            }
+        let (reading, status_code, request_id) = if let Some(line) = line {
+            (line.reading, line.status_code, line.provider_request_id)
+        } else {
+            let words = "the line of the batch's results cannot be read";
+            (Reading::failed(FailureClass::MalformedReply, words), None, None)
         };
         let is_in_words =
             recipe.in_words_from_ms.is_some_and(|from| attempt.promised_at_ms >= from);
@@ -449,6 +491,14 @@ impl Checker<'_> {
             tally.cost = tally.cost.saturating_add(cost);
         }
     }
+}
+
+/// Says whether an error without a reply is in our own words, where it is one of ours.
+fn is_told_so(class: FailureClass, attempt: &AttemptEvidence) -> bool {
+    let Some(words) = words_without_line(class) else { return true };
+    let told = attempt.error.as_deref().and_then(|error| error.strip_prefix(words));
+    // A batch that says why adds it.
+    told.is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
 }
 
 fn outcome(attempt: &AttemptEvidence) -> Option<Outcome> {

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use super::finding::{Check, Finding, Findings};
 use super::ground::{Bought, Ground, Tally};
+use url::Url;
+
 use crate::domain::{BatchEnd, BatchStatus, Endpoint, RemoteStatus};
 use crate::machine::batch::{BatchMove, next};
 use crate::provider::batch::{
@@ -61,6 +63,11 @@ fn of_attempts(batch: &BatchEvidence, tally: &Tally) -> Vec<String> {
             batch.input_bytes, counted.line_bytes
         ));
     }
+    let is_place =
+        batch.server.is_empty() || batch.server == "embedded" || Url::parse(&batch.server).is_ok();
+    if !is_place {
+        wrong.push("its server is no place that a batch can be sent to".to_owned());
+    }
     if batch.estimated_tokens < 0 {
         wrong.push("its tokens are guessed to be below zero".to_owned());
     }
@@ -93,6 +100,9 @@ fn of_history(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
             wrong.push(format!("it was seen in a status that we do not know ({})", step.status));
             continue;
         };
+        if must_have_reply(status, after) && step.reply.is_none() {
+            wrong.push(format!("what the provider said of it as {after} is not there"));
+        }
         if !MOVES.iter().any(|event| next(status, *event) == Ok(after)) {
             wrong.push(format!("it went from {status} to {after}, which no batch does"));
         }
@@ -111,10 +121,40 @@ fn of_history(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     if batch.collected_at_ms != of(BatchStatus::Collected) {
         wrong.push("it was not collected when it says so".to_owned());
     }
+    let was_uploaded = times.contains_key(&BatchStatus::Uploaded);
+    if batch.input_file_id.is_some() != was_uploaded {
+        wrong
+            .push("it has an input file and was never uploaded, or the other way round".to_owned());
+    }
+    let heard = seen.iter().filter(|step| step.reply.is_some()).map(|step| step.at_ms).max();
+    if batch.seen_at_ms.is_some() != heard.is_some() || batch.seen_at_ms < heard {
+        wrong.push("it was not last seen when it says so".to_owned());
+    }
     if batch.created_at_ms != of(BatchStatus::Created) {
         wrong.push("it was not created when it says so".to_owned());
     }
     wrong
+}
+
+/// Says whether a batch comes to a status only by what a provider says of it.
+fn must_have_reply(before: BatchStatus, after: BatchStatus) -> bool {
+    match after {
+        BatchStatus::Created
+        | BatchStatus::Validating
+        | BatchStatus::InProgress
+        | BatchStatus::Finalizing
+        | BatchStatus::Cancelling
+        | BatchStatus::Completed
+        | BatchStatus::Expired => true,
+        BatchStatus::Failed => next(before, BatchMove::Refused).is_err(),
+        BatchStatus::Planned
+        | BatchStatus::Uploading
+        | BatchStatus::Uploaded
+        | BatchStatus::Creating
+        | BatchStatus::Cancelled
+        | BatchStatus::Collecting
+        | BatchStatus::Collected => false,
+    }
 }
 
 const MOVES: [BatchMove; 16] = [
@@ -249,7 +289,7 @@ pub(super) fn strays(
             stray.reply.plain_bytes.and_then(|size| usize::try_from(size).ok()).unwrap_or_default();
         match unpacked.unpack((&stray.reply.bytes, None), size, &mut plain) {
             Ok(()) if plain.len() == size => {
-                wrong.extend(read(&stray, &plain, (ground, store), &mut paid))
+                wrong.extend(read(&stray, &plain, (ground, store), &mut paid));
             }
             Ok(()) => wrong.push(format!("it has {} bytes, and {size} are on record", plain.len())),
             Err(words) => wrong.push(words),
@@ -280,6 +320,10 @@ fn read(
     paid: &mut Bought,
 ) -> Option<String> {
     let batch = ground.batches.get(&stray.batch_id)?;
+    let is_there = if stray.file == "error" { batch.has_errors } else { batch.has_output };
+    if !is_there {
+        return Some("its batch does not have that file".to_owned());
+    }
     let line = result_line(batch.endpoint.unwrap_or(Endpoint::ChatCompletions), plain);
     let (custom_id, usage) = match &line {
         Ok(line) => (line.custom_id.as_deref(), line.reading.usage),

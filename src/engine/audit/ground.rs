@@ -41,6 +41,12 @@ impl RunGround {
             knows_words: run.program_version == env!("CARGO_PKG_VERSION"),
         }
     }
+
+    /// Says whether a time at which it made something is too far out of it.
+    pub(super) fn is_outside(&self, at_ms: i64) -> bool {
+        at_ms < self.started_at_ms.saturating_sub(CLOCK_TOLERANCE_MS)
+            || self.ended_at_ms.is_some_and(|ended| is_before(ended, at_ms))
+    }
 }
 
 /// A batch, as far as attempts need it.
@@ -77,12 +83,6 @@ impl Ground {
             return None;
         };
         Some(Finding::new(Check::Time, format!("the time at which {what} {words}")))
-    }
-
-    /// Says whether a time is too far out of the run in which it should be.
-    pub(super) fn is_outside(&self, run: &RunGround, at_ms: i64) -> bool {
-        at_ms < run.started_at_ms.saturating_sub(CLOCK_TOLERANCE_MS)
-            || run.ended_at_ms.is_some_and(|ended| is_before(ended, at_ms))
     }
 
     pub(super) fn dictionary_problem(

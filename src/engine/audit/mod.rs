@@ -33,9 +33,13 @@ pub use recipe::MakeParts;
 use recipe::Recipes;
 use request::Checker;
 
+use url::Url;
+
 use crate::domain::UnixMs;
 use crate::machine::plan::Liveness;
-use crate::store::{BoughtTwice, RequestEvidence, RunEvidence, Store, StoreError, Taken, Unpacked};
+use crate::store::{
+    BoughtTwice, PromptEvidence, RequestEvidence, RunEvidence, Store, StoreError, Taken, Unpacked,
+};
 
 /// What an audit needs.
 pub struct AuditPlan<'a> {
@@ -177,6 +181,10 @@ fn record(
         now_ms: plan.now.0,
         knows_all_words: runs.iter().all(|run| run.program_version == env!("CARGO_PKG_VERSION")),
     };
+    migrations(store, &ground, findings);
+    if let Some(wrong) = ground.wrong_time("the project was made", ground.created_at_ms) {
+        findings.add(wrong);
+    }
     let bytes = Arc::new(
         dictionaries.into_iter().map(|found| (found.id, found.bytes)).collect::<HashMap<_, _>>(),
     );
@@ -194,7 +202,7 @@ fn record(
     batch::check((&batches, &statuses), (&ground, &tally), findings);
     let (_, strays) = batch::strays(store, &ground, (&mut Unpacked::new(bytes), findings));
     doubled_places(store, findings);
-    in_words(&prompts, &tally, findings);
+    in_words((&prompts, &ground), &tally, findings);
     runs_in_order((&runs, &ground), &tally, findings);
     let other_prices = prices(&tally, findings);
     let twins = store.bought_twice();
@@ -262,28 +270,37 @@ fn frame(store: &Store, findings: &mut Findings) {
         }),
         Err(error) => unreadable(&error.to_string(), findings),
     }
-    let migrations = store.migration_evidence();
-    let count = store.migrations_on_record();
-    match migrations.and_then(|found| Ok((found, count?))) {
-        Ok((found, count)) => {
-            if count != found.len() as i64 {
-                let words = format!(
-                    "{count} migrations are on record, and its format takes {}",
-                    found.len()
-                );
-                findings.add(Finding::new(Check::Migration, words));
-            }
-            let wrong = found.iter().enumerate().filter(|(index, migration)| {
-                migration.version != Some(*index as i64 + 1)
-                    || migration.name.as_deref() != Some(migration.wanted)
-            });
-            for (index, migration) in wrong {
-                let words =
-                    format!("migration {} is not on record as {}", index + 1, migration.wanted);
-                findings.add(Finding::new(Check::Migration, words));
-            }
+}
+
+/// Checks the migrations on record against those that make the file's format.
+fn migrations(store: &Store, ground: &Ground, findings: &mut Findings) {
+    let found =
+        store.migration_evidence().and_then(|found| Ok((found, store.migrations_on_record()?)));
+    let (found, count) = match found {
+        Ok(found) => found,
+        Err(error) => return unreadable(&error.to_string(), findings),
+    };
+    if count != found.len() as i64 {
+        let words =
+            format!("{count} migrations are on record, and its format takes {}", found.len());
+        findings.add(Finding::new(Check::Migration, words));
+    }
+    for (index, migration) in found.iter().enumerate() {
+        let number = index as i64 + 1;
+        if migration.version != Some(number) || migration.name.as_deref() != Some(migration.wanted)
+        {
+            let words = format!("migration {number} is not on record as {}", migration.wanted);
+            findings.add(Finding::new(Check::Migration, words));
         }
-        Err(error) => unreadable(&error.to_string(), findings),
+        let Some(at) = migration.applied_at_ms else { continue };
+        // The first one makes the project.
+        if number == 1 && at != ground.created_at_ms {
+            let words = "the project was not made when its first migration was applied";
+            findings.add(Finding::new(Check::Migration, words));
+        }
+        if let Some(wrong) = ground.wrong_time(&format!("migration {number} was applied"), at) {
+            findings.add(wrong);
+        }
     }
 }
 
@@ -298,6 +315,9 @@ fn project(store: &Store, findings: &mut Findings) -> i64 {
                     Check::Project,
                     "its token is not twelve letters and digits",
                 ));
+            }
+            if project.base_url.as_ref().is_some_and(|url| Url::parse(url).is_err()) {
+                findings.add(Finding::new(Check::Project, "its base URL is none"));
             }
             project.created_at_ms
         }
@@ -400,8 +420,16 @@ fn doubled_places(store: &Store, findings: &mut Findings) {
 }
 
 /// A schema is given up once one was refused, and not before.
-fn in_words(prompts: &[crate::store::PromptEvidence], tally: &Tally, findings: &mut Findings) {
+fn in_words(
+    (prompts, ground): (&[PromptEvidence], &Ground),
+    tally: &Tally,
+    findings: &mut Findings,
+) {
     for prompt in prompts {
+        let name = Some(format!("{}@{}", prompt.name, prompt.version));
+        if let Some(wrong) = ground.wrong_time("it was made", prompt.created_at_ms) {
+            findings.add(Finding { prompt: name.clone(), ..wrong });
+        }
         let Some(from) = prompt.in_words_from_ms else { continue };
         let counted = tally.prompts.get(&prompt.id).copied().unwrap_or_default();
         let words = match (counted.schema_refused_ms, counted.first_words_ms) {
@@ -412,7 +440,6 @@ fn in_words(prompts: &[crate::store::PromptEvidence], tally: &Tally, findings: &
             (_, Some(first)) if first < from => "it was asked in words before it says so",
             _ => continue,
         };
-        let name = Some(format!("{}@{}", prompt.name, prompt.version));
         findings.add(Finding { prompt: name, ..Finding::new(Check::Prompt, words) });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::finding::{Check, Finding, Findings};
 use crate::domain::{AnswerFormat, Endpoint, Message, PromptId, PromptSpec, Structured, UnixMs};
 use crate::engine::task::{Prices, TaskParts};
@@ -114,6 +116,9 @@ fn of_prompt(prompt: &PromptEvidence, message: impl Into<String>) -> Finding {
 fn recipe(prompt: &PromptEvidence, make: &MakeParts<'_>) -> Result<(Recipe, Vec<String>), String> {
     let spec: PromptSpec = serde_json::from_str(&prompt.spec)
         .map_err(|error| format!("its recipe cannot be read: {error}"))?;
+    let stored: Option<Value> = serde_json::from_str(&prompt.spec).ok();
+    let again = serde_json::to_value(&spec).ok();
+    let holds_more = stored.zip(again).is_none_or(|(stored, again)| !is_part_of(&stored, &again));
     let record = PromptRecord {
         id: PromptId(prompt.id),
         name: prompt.name.clone(),
@@ -132,11 +137,24 @@ fn recipe(prompt: &PromptEvidence, make: &MakeParts<'_>) -> Result<(Recipe, Vec<
     ];
     let others = columns.into_iter().filter(|(_, is_same)| !is_same);
     wrong.extend(others.map(|(name, _)| format!("its {name} is not the one of its recipe")));
+    if holds_more {
+        wrong.push("its recipe holds what no recipe has".to_owned());
+    }
     if !is_of_its_text(&spec) {
         wrong.push("its recipe is not the one that its text gives".to_owned());
     }
     let parts = make(&record)?;
     Ok((Recipe::new(prompt, &spec, parts), wrong))
+}
+
+/// Says whether all members of an object are the same in another one, which may have been given more since.
+fn is_part_of(stored: &Value, again: &Value) -> bool {
+    match (stored, again) {
+        (Value::Object(stored), Value::Object(again)) => {
+            stored.iter().all(|(name, value)| again.get(name) == Some(value))
+        }
+        (stored, again) => stored == again,
+    }
 }
 
 /// Reads the text again with all that the command line may have said beside it. A text that this version refuses

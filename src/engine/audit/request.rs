@@ -13,7 +13,7 @@ use crate::domain::{
 };
 use crate::machine::plan::Liveness;
 use crate::machine::replay::{Cached, Lent, Matter, Try, differences};
-use crate::store::{AttemptEvidence, PackedEvidence, RequestEvidence, Twins, Unpacked};
+use crate::store::{AttemptEvidence, PackedEvidence, RequestEvidence, Unpacked};
 
 /// Checks requests, one after the other.
 pub(super) struct Checker<'g> {
@@ -79,6 +79,10 @@ impl<'g> Checker<'g> {
         self.body = body;
         self.state(&subject);
         self.money(&subject);
+        if evidence.is_loose {
+            let words = "it has a body without its size, or the other way round";
+            self.found.add(subject.finding(Check::Body, words));
+        }
         if evidence.sample != 1 {
             self.found.add(
                 subject.finding(Check::State, "it is no first sample, and there are no others"),
@@ -138,7 +142,7 @@ impl<'g> Checker<'g> {
                 self.matches(subject, &body);
             }
             Err(words) => {
-                self.found.add(subject.finding(Check::Body, format!("its body: {words}")))
+                self.found.add(subject.finding(Check::Body, format!("its body: {words}")));
             }
         }
         self.body = body;
@@ -208,13 +212,13 @@ impl<'g> Checker<'g> {
             outcome: outcome_of(lent.outcome.as_deref(), lent.error_class.as_deref()),
             error: lent.error.as_deref(),
             max_tokens: lent.max_tokens,
+            attempts_used: lent.attempts_used,
         });
         for difference in differences(&cached, &tries, lent.as_ref()) {
             let check = match difference.matter {
                 Matter::Attempts => Check::Attempt,
                 Matter::State => Check::State,
-                Matter::Used if is_lent_too(evidence) => continue,
-                Matter::Used | Matter::Sums => Check::Sums,
+                Matter::Sums => Check::Sums,
                 Matter::Unasked => Check::Resent,
             };
             let attempt = difference.attempt.map(|attempt| attempt.0);
@@ -287,22 +291,22 @@ pub(super) fn outcome_of(word: Option<&str>, class: Option<&str>) -> Option<Outc
     Outcome::parse(word?, class)
 }
 
-/// Says whether the count of attempts that are used may have been brought along by a shared reply.
-fn is_lent_too(evidence: &RequestEvidence) -> bool {
-    let most = match evidence.twins.found {
-        Twins::MANY.. => i64::MAX,
-        _ => evidence.twins.most_attempts.saturating_add(evidence.tries.len() as i64),
-    };
-    evidence.twins.found > 0 && (0..=most).contains(&evidence.attempts_used)
-}
-
-/// Says what is wrong with the request whose reply is shared, if something is.
+/// Says what is wrong with the request whose reply is shared, if something is. Once a schema has been refused, a
+/// request shares with those that have the body which it would be sent with by then.
 fn stranger(subject: &Subject<'_>) -> Option<String> {
     let lent = subject.evidence.lent.as_ref()?;
     let recipe = subject.recipe?;
-    let is_same = lent.fingerprint == subject.evidence.fingerprint
-        && lent.model == recipe.model
-        && lent.endpoint == recipe.endpoint.as_str();
+    let gives = |form: &Structured| {
+        let body = recipe.body(*form, subject.messages.as_deref()?, recipe.max_tokens);
+        Some(Fingerprint::of(&body).0.to_vec())
+    };
+    let has_body = lent.fingerprint == subject.evidence.fingerprint
+        || recipe
+            .forms()
+            .iter()
+            .any(|form| gives(form).is_some_and(|mine| lent.fingerprint == Some(mine)));
+    let is_same =
+        has_body && lent.model == recipe.model && lent.endpoint == recipe.endpoint.as_str();
     (!is_same).then(|| {
         format!("it shares the reply of request {}, which has another body", lent.request_id)
     })

@@ -51,7 +51,7 @@ impl<'a> RowChecker<'a> {
             let columns: HashSet<String> = columns.into_iter().flatten().collect();
             let has_key = source.key_column.as_ref().is_none_or(|key| columns.contains(key));
             let is_known = ["csv", "tsv", "jsonl"].contains(&source.format.as_str())
-                && !source.encoding.is_empty();
+                && encoding_rs::Encoding::for_label(source.encoding.as_bytes()).is_some();
             for (is_right, what) in [
                 (has_key, "its key column is not among its columns"),
                 (is_known, "its format is none of ours"),

@@ -20,3 +20,37 @@ pub(super) use desk::{Desk, DeskLane, DeskSettings, Gate, Place, Probe};
 pub(super) use slot::{Cancel, Hand, Slot, SlotId};
 pub use steps::BatchServer;
 pub(super) use steps::{Counter, Did, Seen, Stepped, Trace, Trouble, hand};
+
+use crate::domain::FailureClass;
+
+/// Returns what is said of a request for which its batch brought no line, `None` where that is not why it failed.
+pub(super) fn words_without_line(class: FailureClass) -> Option<&'static str> {
+    match class {
+        FailureClass::BatchExpired => Some("the batch expired before this request was done"),
+        FailureClass::BatchCancelled => {
+            Some("the batch was cancelled before this request was done")
+        }
+        FailureClass::BatchFailed => Some("the batch failed as a whole"),
+        FailureClass::MissingFromBatch => Some("the batch ended with no line for this request"),
+        FailureClass::RateLimited
+        | FailureClass::Overloaded
+        | FailureClass::ServerError
+        | FailureClass::Timeout
+        | FailureClass::Connection
+        | FailureClass::Unreachable
+        | FailureClass::QuotaExhausted
+        | FailureClass::Unauthorized
+        | FailureClass::Forbidden
+        | FailureClass::ModelNotFound
+        | FailureClass::EndpointNotFound
+        | FailureClass::InvalidRequest
+        | FailureClass::ContextTooLong
+        | FailureClass::RequestTooLarge
+        | FailureClass::ContentFiltered
+        | FailureClass::Refused
+        | FailureClass::SchemaUnsupported
+        | FailureClass::InvalidAnswer
+        | FailureClass::MalformedReply
+        | FailureClass::RenderFailed => None,
+    }
+}

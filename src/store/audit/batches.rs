@@ -16,6 +16,8 @@ pub struct BatchEvidence {
     pub endpoint: String,
     /// Its token.
     pub token: String,
+    /// Where it was sent to.
+    pub server: String,
     /// Its status.
     pub status: String,
     /// How many requests it has.
@@ -108,6 +110,7 @@ impl Store {
                 model: row.get("model")?,
                 endpoint: row.get("endpoint")?,
                 token: row.get("token")?,
+                server: row.get("server")?,
                 status: row.get("status")?,
                 requests: row.get("requests")?,
                 input_bytes: row.get("input_bytes")?,

@@ -20,7 +20,7 @@ pub use small::{
     DictionaryEvidence, MigrationEvidence, ProjectEvidence, PromptEvidence, RunEvidence,
     SourceEvidence,
 };
-pub use sums::{BoughtTwice, Twins};
+pub use sums::BoughtTwice;
 
 use super::{Store, StoreError};
 

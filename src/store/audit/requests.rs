@@ -2,7 +2,6 @@
 
 use rusqlite::{OptionalExtension, Row};
 
-use super::sums::Twins;
 use super::{PackedEvidence, Taken, columns};
 use crate::store::Store;
 
@@ -51,8 +50,8 @@ pub struct RequestEvidence {
     pub tries: Vec<AttemptEvidence>,
     /// The attempt that it shares, where its state stands on another request's.
     pub lent: Option<LentEvidence>,
-    /// The other requests with its body; looked for only where that may matter.
-    pub twins: Twins,
+    /// Whether a size or a dictionary is on record without a body, or a body without its size.
+    pub is_loose: bool,
 }
 
 /// An attempt on record.
@@ -104,6 +103,8 @@ pub struct AttemptEvidence {
     pub result_file: Option<String>,
     /// Where in it.
     pub result_line: Option<i64>,
+    /// Whether a size or a dictionary is on record without a body or reply, or a reply without its size.
+    pub is_loose: bool,
 }
 
 /// Another request's attempt, as far as one that shares it needs it.
@@ -125,6 +126,8 @@ pub struct LentEvidence {
     pub error: Option<String>,
     /// Its token limit.
     pub max_tokens: Option<i64>,
+    /// Attempts of its request that count, where that still stands as this attempt left it.
+    pub attempts_used: Option<i64>,
 }
 
 columns!(RequestColumns {
@@ -294,9 +297,6 @@ impl Store {
             if let Some(attempt) = shared {
                 request.lent = self.lent(attempt)?;
             }
-            if request.attempts_used != 0 || request.lent.is_some() {
-                request.twins = self.twins(id)?;
-            }
             if !take(Taken::Read(Box::new(request))) {
                 return Ok(());
             }
@@ -308,7 +308,9 @@ impl Store {
         self.conn
             .prepare_cached(
                 "SELECT attempt.request_id AS request_id, fingerprint, prompt.model AS model, prompt.endpoint AS endpoint,
-                        outcome, attempt.error_class AS error_class, attempt.error AS error, attempt.max_tokens AS max_tokens
+                        outcome, attempt.error_class AS error_class, attempt.error AS error, attempt.max_tokens AS max_tokens,
+                        CASE WHEN request.attempt_id = attempt.id AND coalesce(asked_at_ms, 0) <= promised_at_ms
+                             THEN attempts_used END AS attempts_used
                  FROM attempt JOIN request ON request.id = attempt.request_id
                  JOIN prompt ON prompt.id = request.prompt_id WHERE attempt.id = ?1",
             )?
@@ -322,6 +324,7 @@ impl Store {
                     error_class: row.get("error_class")?,
                     error: row.get("error")?,
                     max_tokens: row.get("max_tokens")?,
+                    attempts_used: row.get("attempts_used")?,
                 })
             })
             .optional()
@@ -331,8 +334,10 @@ impl Store {
 impl RequestColumns {
     fn read(&self, row: &Row<'_>) -> rusqlite::Result<RequestEvidence> {
         let body: Option<Vec<u8>> = row.get(self.body)?;
-        let (dictionary, plain_bytes) =
-            (row.get(self.body_dictionary_id)?, row.get(self.body_bytes)?);
+        let dictionary: Option<i64> = row.get(self.body_dictionary_id)?;
+        let plain_bytes: Option<i64> = row.get(self.body_bytes)?;
+        let is_loose =
+            body.is_some() != plain_bytes.is_some() || body.is_none() && dictionary.is_some();
         Ok(RequestEvidence {
             id: row.get(self.id)?,
             row_id: row.get(self.row_id)?,
@@ -360,7 +365,7 @@ impl RequestColumns {
             cells: row.get(self.cells)?,
             tries: Vec::new(),
             lent: None,
-            twins: Twins::default(),
+            is_loose,
         })
     }
 }
@@ -369,9 +374,12 @@ impl AttemptColumns {
     fn read(&self, row: &Row<'_>) -> rusqlite::Result<AttemptEvidence> {
         let (body, reply): (Option<Vec<u8>>, Option<Vec<u8>>) =
             (row.get(self.body)?, row.get(self.reply)?);
-        let body_dictionary = row.get(self.body_dictionary_id)?;
-        let (dictionary, plain_bytes) =
-            (row.get(self.reply_dictionary_id)?, row.get(self.reply_bytes)?);
+        let body_dictionary: Option<i64> = row.get(self.body_dictionary_id)?;
+        let dictionary: Option<i64> = row.get(self.reply_dictionary_id)?;
+        let plain_bytes: Option<i64> = row.get(self.reply_bytes)?;
+        let is_loose = reply.is_some() != plain_bytes.is_some()
+            || reply.is_none() && dictionary.is_some()
+            || body.is_none() && body_dictionary.is_some();
         Ok(AttemptEvidence {
             id: row.get(self.id)?,
             request_id: row.get(self.request_id)?,
@@ -405,6 +413,7 @@ impl AttemptColumns {
             reply: reply.map(|bytes| PackedEvidence { bytes, dictionary, plain_bytes }),
             result_file: row.get(self.result_file)?,
             result_line: row.get(self.result_line)?,
+            is_loose,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What only whole tables can tell: bodies that were bought twice, and twins of one request.
+//! What only whole tables can tell: bodies that were bought twice.
 
 use crate::store::{Store, StoreError};
 
@@ -11,20 +11,6 @@ pub struct BoughtTwice {
     pub cost_nanousd: i64,
     /// How many of them have a cost that is not known.
     pub unpriced: i64,
-}
-
-/// The other requests with a request's body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Twins {
-    /// How many there are, up to [`Twins::MANY`].
-    pub found: i64,
-    /// The most attempts that one of them can lend to the count of those that are used.
-    pub most_attempts: i64,
-}
-
-impl Twins {
-    /// As many as are looked at.
-    pub const MANY: i64 = 64;
 }
 
 impl Store {
@@ -57,20 +43,5 @@ impl Store {
                 })
             })
             .map_err(|error| self.named(error))
-    }
-
-    /// Says what other requests there are with the body of one; of many, the first that are met.
-    pub(super) fn twins(&self, request: i64) -> rusqlite::Result<Twins> {
-        self.conn
-            .prepare_cached(
-                "SELECT count(*) AS found, coalesce(sum(attempts), 0) AS most
-                 FROM (SELECT twin.attempts AS attempts FROM request AS mine JOIN request AS twin
-                         ON substr(twin.fingerprint, 1, 8) = substr(mine.fingerprint, 1, 8) AND twin.fingerprint = mine.fingerprint
-                            AND twin.fingerprint IS NOT NULL AND twin.id <> mine.id
-                       WHERE mine.id = ?1 LIMIT 64)",
-            )?
-            .query_row([request], |row| {
-                Ok(Twins { found: row.get("found")?, most_attempts: row.get("most")? })
-            })
     }
 }

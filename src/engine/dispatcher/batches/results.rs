@@ -6,7 +6,7 @@ use super::super::Dispatcher;
 use crate::domain::{
     BatchEnd, Event, FailureClass, NanoUsd, Outcome, Problem, Route, State, Usage,
 };
-use crate::engine::batches::{Cancel, Hand, SlotId};
+use crate::engine::batches::{Cancel, Hand, SlotId, words_without_line};
 use crate::engine::feeder::Feed;
 use crate::engine::pending::Pending;
 use crate::machine::batch::BatchMove;
@@ -26,19 +26,13 @@ impl Dispatcher {
         let slot = &mut self.outfit.desk.slots[id.0];
         let Some(batch) = slot.id else { return };
         slot.hand = Hand::Ordered;
-        let (class, words) = match slot.ended {
-            Some(BatchEnd::Expired) => {
-                (FailureClass::BatchExpired, "the batch expired before this request was done")
-            }
-            Some(BatchEnd::Cancelled) => (
-                FailureClass::BatchCancelled,
-                "the batch was cancelled before this request was done",
-            ),
-            Some(BatchEnd::Failed) => (FailureClass::BatchFailed, "the batch failed as a whole"),
-            Some(BatchEnd::Completed) | None => {
-                (FailureClass::MissingFromBatch, "the batch ended with no line for this request")
-            }
+        let class = match slot.ended {
+            Some(BatchEnd::Expired) => FailureClass::BatchExpired,
+            Some(BatchEnd::Cancelled) => FailureClass::BatchCancelled,
+            Some(BatchEnd::Failed) => FailureClass::BatchFailed,
+            Some(BatchEnd::Completed) | None => FailureClass::MissingFromBatch,
         };
+        let words = words_without_line(class).unwrap_or_default();
         let error = match &slot.error {
             Some(why) => format!("{words}: {why}"),
             None => words.to_owned(),
