@@ -37,7 +37,7 @@ pub(crate) fn tables(project: &Path) -> Vec<String> {
     query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
-/// Returns all changes: each column of each table, in two rows, in each way that its type allows.
+/// Returns all changes: each column of each table, in one row or two, in each way that its type allows.
 pub(crate) fn changes(project: &Path) -> Vec<Change> {
     let conn = Connection::open(project).unwrap();
     let mut all = Vec::new();
@@ -159,7 +159,7 @@ fn other_note(text: &str) -> String {
     serde_json::Value::Object(cells).to_string()
 }
 
-/// The first and the last row for which something is so.
+/// The first row for which something is so, and the last one where rows come about in many ways.
 fn some(conn: &Connection, table: &str, condition: &str) -> Vec<i64> {
     let sql = format!("SELECT rowid FROM \"{table}\" WHERE {condition} ORDER BY rowid");
     let mut query = conn.prepare(&sql).unwrap();
@@ -167,6 +167,9 @@ fn some(conn: &Connection, table: &str, condition: &str) -> Vec<i64> {
         query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
     let mut some: Vec<i64> = all.first().into_iter().chain(all.last()).copied().collect();
     some.dedup();
+    if !["attempt", "request"].contains(&table) {
+        some.truncate(1);
+    }
     some
 }
 
@@ -177,15 +180,19 @@ impl Change {
         conn.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; PRAGMA journal_mode = DELETE;")
             .unwrap();
         let table = &self.table;
+        let set = |value: &Value| {
+            let sql = format!("UPDATE \"{table}\" SET \"{}\" = ?2 WHERE rowid = ?1", self.column);
+            conn.execute(&sql, params![self.rowid, value])
+        };
         let done = match &self.value {
             None => {
                 conn.execute(&format!("DELETE FROM \"{table}\" WHERE rowid = ?1"), [self.rowid])
             }
-            Some(value) => {
-                let sql =
-                    format!("UPDATE \"{table}\" SET \"{}\" = ?2 WHERE rowid = ?1", self.column);
-                conn.execute(&sql, params![self.rowid, value])
+            // Where the next number is somebody else's, one that nobody has.
+            Some(value @ Value::Integer(number)) => {
+                set(value).or_else(|_| set(&Value::Integer(number + 1000)))
             }
+            Some(value) => set(value),
         };
         done.is_ok_and(|changed| changed == 1)
     }
