@@ -28,19 +28,29 @@ impl Secret {
         if key.len() < 12 {
             return None;
         }
-        let mut rest = bytes;
-        let mut clean = Vec::new();
-        while let Some(at) = find(rest, key) {
-            clean.extend_from_slice(&rest[..at]);
-            clean.extend_from_slice(MASK.as_bytes());
-            rest = &rest[at + key.len()..];
+        let mut clean = masked(bytes, key)?;
+        // What stood around a key can come to the key again once the mask is between.
+        while let Some(cleaner) = masked(&clean, key) {
+            clean = cleaner;
         }
-        if rest.len() == bytes.len() {
-            return None;
-        }
-        clean.extend_from_slice(rest);
         Some(clean)
     }
+}
+
+/// Returns `bytes` with the mask in the key's place, `None` if it does not stand there.
+fn masked(bytes: &[u8], key: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = bytes;
+    let mut clean = Vec::new();
+    while let Some(at) = find(rest, key) {
+        clean.extend_from_slice(&rest[..at]);
+        clean.extend_from_slice(MASK.as_bytes());
+        rest = &rest[at + key.len()..];
+    }
+    if rest.len() == bytes.len() {
+        return None;
+    }
+    clean.extend_from_slice(rest);
+    Some(clean)
 }
 
 impl fmt::Debug for Secret {
