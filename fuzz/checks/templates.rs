@@ -66,7 +66,7 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// Returns a prompt of one message.
-pub(super) fn spec(template: &str) -> PromptSpec {
+fn spec(template: &str) -> PromptSpec {
     PromptSpec {
         source: template.to_owned(),
         messages: vec![MessageTemplate { role: Role::User, template: template.to_owned() }],
