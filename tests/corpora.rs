@@ -208,3 +208,40 @@ fn projects_hold() {
 fn records_hold() {
     replay("records", checks::records::check, 200);
 }
+
+/// A list without end, as a statement of a hostile file has it.
+const ENDLESS: &str =
+    "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n";
+
+#[test]
+fn a_file_whose_tables_compute_without_end_is_read_to_an_end() {
+    let hold = |file: &[u8], name: &str| must_hold(checks::projects::check, file, name);
+    for table in ["row", "prompt", "request", "attempt", "batch", "source", "run", "project"] {
+        let columns = format!(
+            "ALTER TABLE {table} RENAME TO own;
+             CREATE VIEW {table} AS SELECT own.* FROM own, ({ENDLESS})"
+        );
+        hold(&project("format-2.db", &columns), &format!("a view in the place of {table}"));
+    }
+    let trigger = format!(
+        "CREATE TRIGGER endless AFTER INSERT ON migration
+         BEGIN UPDATE source SET path = path || (SELECT count(*) FROM ({ENDLESS})); END"
+    );
+    hold(&project("format-1.db", &trigger), "a trigger behind the migration");
+}
+
+/// Returns the bytes of a fixture after some SQL.
+fn project(fixture: &str, sql: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("overnight.db");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/projects");
+    fs::copy(fixtures.join(fixture), &path).unwrap();
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "PRAGMA journal_mode = DELETE; PRAGMA legacy_alter_table = on; PRAGMA foreign_keys = off; DROP VIEW answers;",
+    )
+    .unwrap();
+    conn.execute_batch(sql).unwrap();
+    drop(conn);
+    fs::read(&path).unwrap()
+}

@@ -35,13 +35,17 @@ impl<W: Write> Csv<W> {
         if mark == Mark::With {
             out.write_all(BYTE_ORDER_MARK)?;
         }
+        let columns: Vec<&str> = columns.collect();
+        let is_marker = matches!(columns.as_slice(), [only] if reads_as_separator_line(only));
+        if is_marker {
+            writeln!(out, "\"{}\"", columns[0])?;
+        }
         let out = WriterBuilder::new()
             .terminator(Terminator::Any(b'\n'))
             .buffer_capacity(1 << 16)
             .from_writer(out);
         let mut csv = Self { out };
-        let mut columns = columns.peekable();
-        if columns.peek().is_some() {
+        if !columns.is_empty() && !is_marker {
             csv.out.write_record(columns).map_err(plain)?;
         }
         Ok(csv)
@@ -76,6 +80,13 @@ impl<W: Write> Csv<W> {
         };
         self.out.write_field(text)
     }
+}
+
+/// Says whether a name alone on the first line would be taken, by Excel and by ourselves, for the line `sep=;` that names
+/// the delimiter. In quotes it is not.
+fn reads_as_separator_line(name: &str) -> bool {
+    let marker = name.get(..4).is_some_and(|marker| marker.eq_ignore_ascii_case("sep="));
+    marker && name.chars().count() == 5 && !name.contains(['"', '\n', '\r'])
 }
 
 fn plain(error: csv::Error) -> io::Error {
