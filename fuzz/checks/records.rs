@@ -63,7 +63,7 @@ fn order(data: &[u8]) -> Option<(Order, &[u8])> {
         3 => Value::Integer(number().rem_euclid(17)),
         4 => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
         5 => Value::Blob(bytes.to_vec()),
-        6 => Value::Blob(zstd::bulk::compress(&bytes.repeat(1 << 16), 1).unwrap_or_default()),
+        6 => Value::Blob(zstd::bulk::compress(&bytes.repeat(1 << 10), 1).unwrap_or_default()),
         _ => Value::Text(String::from_utf8_lossy(bytes).repeat(64)),
     };
     Some((Order { place: u16::from_be_bytes([high, low]), row, value }, rest))
