@@ -26,6 +26,10 @@ simulate *ARGS:
 bench-batches ROWS="100000":
     benches/batches.sh {{ROWS}}
 
+# Feeds hostile input to one target of fuzz/, or to all in turn, for so many seconds each; installs cargo-fuzz.
+fuzz TARGET="all" SECONDS="60":
+    fuzz/run {{TARGET}} {{SECONDS}}
+
 # Formats everything.
 fmt:
     cargo fmt --all

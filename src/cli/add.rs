@@ -49,7 +49,7 @@ fn format(text: &str) -> Result<Format, String> {
     Format::parse(text).ok_or_else(|| "the formats are csv, tsv and jsonl".to_owned())
 }
 
-fn delimiter(text: &str) -> Result<char, String> {
+pub(super) fn delimiter(text: &str) -> Result<char, String> {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         _ if text == "\\t" || text == "tab" => Ok('\t'),

@@ -31,6 +31,8 @@ mod simulate;
 mod status;
 mod tasks;
 mod text;
+#[doc(hidden)]
+pub mod typed;
 mod usage;
 
 use std::path::{Path, PathBuf};

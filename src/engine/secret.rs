@@ -36,17 +36,11 @@ impl Secret {
     /// the key must not get it into the record.
     pub fn redact(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let echoes = self.echoes.as_ref()?;
-        let (mut clean, mut kept, mut at) = (Vec::new(), 0, 0);
-        while let Some(found) = echoes.find(&bytes[at..]) {
-            clean.extend_from_slice(&bytes[kept..at + found.start]);
-            clean.extend_from_slice(MASK.as_bytes());
-            at += found.end;
-            kept = at;
+        let mut clean = masked(bytes, echoes)?;
+        // What stood around a key can come to the key again once the mask is between.
+        while let Some(cleaner) = masked(&clean, echoes) {
+            clean = cleaner;
         }
-        if kept == 0 {
-            return None;
-        }
-        clean.extend_from_slice(&bytes[kept..]);
         Some(clean)
     }
 
@@ -63,6 +57,22 @@ fn is_secret(key: &str) -> bool {
     const SHORT: usize = 8;
     let has_digit = key.bytes().any(|byte| byte.is_ascii_digit());
     key.len() >= LONG || (key.len() >= SHORT && has_digit)
+}
+
+/// Returns `bytes` with the mask in the key's place, `None` if it does not stand there.
+fn masked(bytes: &[u8], echoes: &Echoes) -> Option<Vec<u8>> {
+    let (mut clean, mut kept, mut at) = (Vec::new(), 0, 0);
+    while let Some(found) = echoes.find(&bytes[at..]) {
+        clean.extend_from_slice(&bytes[kept..at + found.start]);
+        clean.extend_from_slice(MASK.as_bytes());
+        at += found.end;
+        kept = at;
+    }
+    if kept == 0 {
+        return None;
+    }
+    clean.extend_from_slice(&bytes[kept..]);
+    Some(clean)
 }
 
 impl fmt::Debug for Secret {

@@ -50,6 +50,11 @@ impl<W: Write> Csv<W> {
         if style.mark == Mark::With {
             out.write_all(BYTE_ORDER_MARK)?;
         }
+        let columns: Vec<&str> = columns.collect();
+        let is_marker = matches!(columns.as_slice(), [only] if reads_as_separator_line(only));
+        if is_marker {
+            writeln!(out, "\"{}\"", columns[0])?;
+        }
         let out = WriterBuilder::new()
             .terminator(Terminator::Any(b'\n'))
             // A spreadsheet that takes a semicolon for the end of a cell must not find one with a formula behind it.
@@ -60,11 +65,10 @@ impl<W: Write> Csv<W> {
             .buffer_capacity(1 << 16)
             .from_writer(out);
         let mut csv = Self { out, formulas: style.formulas };
-        let mut columns = columns.peekable();
-        if columns.peek().is_some() {
-            let safe = columns.map(|column| csv.formulas.safe(Cow::Borrowed(column)));
-            for column in safe.collect::<Vec<_>>() {
-                csv.out.write_field(column.as_bytes()).map_err(plain)?;
+        if !columns.is_empty() && !is_marker {
+            for column in columns {
+                let safe = csv.formulas.safe(Cow::Borrowed(column));
+                csv.out.write_field(safe.as_bytes()).map_err(plain)?;
             }
             csv.out.write_record(None::<&[u8]>).map_err(plain)?;
         }
@@ -100,6 +104,13 @@ impl<W: Write> Csv<W> {
         };
         self.out.write_field(self.formulas.safe(text).as_bytes())
     }
+}
+
+/// Says whether a name alone on the first line would be taken, by Excel and by ourselves, for the line `sep=;` that names
+/// the delimiter. In quotes it is not.
+fn reads_as_separator_line(name: &str) -> bool {
+    let marker = name.get(..4).is_some_and(|marker| marker.eq_ignore_ascii_case("sep="));
+    marker && name.chars().count() == 5 && !name.contains(['"', '\n', '\r'])
 }
 
 fn plain(error: csv::Error) -> io::Error {

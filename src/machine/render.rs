@@ -23,6 +23,7 @@
 
 mod cells;
 mod error;
+mod growth;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, UndefinedBeha
 
 use self::cells::{BadCells, Cell, Map};
 pub use self::error::{Place, RenderError, UnknownColumn, UnknownColumns};
+use self::growth::Growth;
 use self::scan::Scan;
 use crate::domain::{Message, PromptSpec, Role};
 use crate::machine::closest::closest;
@@ -42,8 +44,19 @@ use crate::machine::closest::closest;
 /// What one render may cost: roughly instructions, plus one for each 64 bytes that are touched.
 const FUEL: u64 = 4_000_000;
 
+/// How many parts of a value may be turned into JSON for one of them, so that the longest message can be one list of
+/// digits.
+const PARTS_A_FUEL: u64 = 32;
+
+/// How many bytes may be written for one of them, as the engine has it.
+const BYTES_A_FUEL: u64 = 64;
+
 /// How long one message may become, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// What a value may come to that the template puts together out of cells, in bytes of these. A template that puts
+/// nothing together has this room for a row, which is more than a row has.
+const MAX_GROWN_BYTES: u64 = 1 << 30;
 
 /// The name under which a template finds all cells of its row.
 const ROW: &str = "row";
@@ -59,6 +72,8 @@ pub struct Template {
     computed: Option<BTreeSet<String>>,
     /// Columns that are put in order with a literal number.
     ordered: BTreeSet<String>,
+    /// The most parts of a value that the templates put together, a cell counting as one.
+    growth: u64,
 }
 
 #[derive(Debug)]
@@ -75,6 +90,7 @@ impl Template {
     pub fn compile(prompt: &PromptSpec) -> Result<Self, RenderError> {
         let mut engine = engine();
         let mut scan = Scan::default();
+        let mut growth = Growth::default();
         let mut messages = Vec::new();
         for (message, start) in prompt.messages.iter().zip(Place::of_messages(prompt)) {
             let name = format!("message {}", messages.len() + 1);
@@ -83,6 +99,7 @@ impl Template {
                 .map_err(|error| error::syntax(&error, start, &message.template))?;
             let (filters, tests) = (scan.filters.len(), scan.tests.len());
             scan.add(&message.template);
+            growth.add(&message.template);
             let names = (&scan.filters[filters..], &scan.tests[tests..]);
             check_names(&engine, names, |byte| start.at_byte(&message.template, byte))?;
             messages.push(Compiled { role: message.role, name, start });
@@ -90,7 +107,8 @@ impl Template {
         let columns = columns(&engine, &scan);
         let ordered = scan.ordered.difference(&scan.typed).cloned().collect();
         let computed = (!scan.whole_row).then_some(scan.computed);
-        Ok(Self { engine, messages, columns, optional: scan.optional, computed, ordered })
+        let growth = growth.most();
+        Ok(Self { engine, messages, columns, optional: scan.optional, computed, ordered, growth })
     }
 
     /// Returns the columns that the templates name, optional ones included.
@@ -133,6 +151,9 @@ impl Template {
         })?;
         if let Some(column) = self.ordered.iter().find(|column| row.holds_text(column)) {
             return Err(RenderError::TextInOrder { column: column.clone() });
+        }
+        if self.growth.saturating_mul(cells_json.len().max(64) as u64) > MAX_GROWN_BYTES {
+            return Err(RenderError::TooMuchWork);
         }
         let context = Value::from_object(Context(row.into()));
         self.messages.iter().map(|message| self.render_message(message, &context)).collect()
@@ -184,7 +205,7 @@ fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minij
     match value.kind() {
         ValueKind::None => Ok(()),
         ValueKind::Bool | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
-            let json = Value::from(json(value, None)?);
+            let json = Value::from(json(state, value, None)?);
             minijinja::escape_formatter(out, state, &json)
         }
         _ => minijinja::escape_formatter(out, state, value),
@@ -192,19 +213,25 @@ fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), minij
 }
 
 /// The filter `tojson`, without the engine's escapes for HTML.
-fn tojson(value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
+fn tojson(state: &State, value: &Value, options: Kwargs) -> Result<String, minijinja::Error> {
     let indent: Option<usize> = options.get("indent")?;
     options.assert_all_used()?;
-    json(value, indent.map(|indent| indent.min(16)))
+    json(state, value, indent.map(|indent| indent.min(16)))
 }
 
-fn json(value: &Value, indent: Option<usize>) -> Result<String, minijinja::Error> {
-    let cell = Cell::from_value(value, 0).ok_or_else(|| {
+/// Returns a value as JSON, paid for from what is left for this render: the engine knows nothing of the work in here.
+fn json(state: &State, value: &Value, indent: Option<usize>) -> Result<String, minijinja::Error> {
+    let left = state.fuel_levels().map_or(FUEL, |(_, left)| left);
+    let mut parts = left.saturating_mul(PARTS_A_FUEL);
+    let before = parts;
+    let cell = Cell::from_value(value, 0, &mut parts);
+    state.consume_fuel((before - parts) / PARTS_A_FUEL)?;
+    let cell = cell.ok_or_else(|| {
         minijinja::Error::new(ErrorKind::BadSerialization, "the value has no form in JSON")
     })?;
-    let mut out = String::new();
-    cell.write(&mut out, indent);
-    Ok(out)
+    let room = left.saturating_mul(BYTES_A_FUEL).try_into().unwrap_or(usize::MAX);
+    let out = cell.to_json(indent, room).ok_or_else(|| ErrorKind::OutOfFuel.into());
+    out.and_then(|out| state.consume_fuel(out.len() as u64 / BYTES_A_FUEL).map(|()| out))
 }
 
 /// Returns the columns that the templates of `engine` name.

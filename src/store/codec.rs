@@ -78,11 +78,17 @@ impl Codec {
 pub(super) struct Unpacker<'c> {
     conn: &'c Connection,
     known: HashMap<Option<i64>, Decompressor<'static>>,
+    /// How many bytes may still come out.
+    room: u64,
 }
+
+/// More than all that is read of one row or one page of a batch; a file that says so is a trap, for a thousand bytes can
+/// hold a billion.
+const MOST_UNPACKED_BYTES: u64 = 2 << 30;
 
 impl<'c> Unpacker<'c> {
     pub(super) fn new(conn: &'c Connection) -> Self {
-        Self { conn, known: HashMap::new() }
+        Self { conn, known: HashMap::new(), room: MOST_UNPACKED_BYTES }
     }
 
     /// Returns the plain bytes; `plain_bytes` is their size on record.
@@ -92,6 +98,8 @@ impl<'c> Unpacker<'c> {
         dictionary: Option<i64>,
         plain_bytes: usize,
     ) -> Result<Vec<u8>, Error> {
+        let room = self.room.checked_sub(plain_bytes as u64);
+        self.room = room.ok_or_else(|| Error::from(ErrorKind::FileTooLarge))?;
         if !self.known.contains_key(&dictionary) {
             let decompressor = match dictionary {
                 None => Decompressor::new()?,
@@ -235,6 +243,18 @@ mod tests {
                 prop_assert_eq!(&back, &plain);
             }
         }
+    }
+
+    #[test]
+    fn what_comes_out_for_one_question_is_bounded() {
+        let conn = memory();
+        let packed = Codec::plain().pack(&vec![0; 1 << 20]).unwrap();
+        let mut unpacker = Unpacker { room: 5 << 19, ..Unpacker::new(&conn) };
+        let mut unpack = |size| unpacker.unpack(&packed.bytes, None, size).map(|plain| plain.len());
+        assert_eq!(unpack(1 << 20).unwrap(), 1 << 20);
+        assert!(unpack(7).is_err(), "more comes out than the record says");
+        assert_eq!(unpack(1 << 20).unwrap(), 1 << 20);
+        assert_eq!(unpack(1 << 20).unwrap_err().kind(), ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::place::{self, Identity, with_locks};
@@ -257,12 +258,15 @@ fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
 fn prepare(conn: Connection) -> rusqlite::Result<Connection> {
     conn.busy_timeout(QUIET_WAIT)?;
     conn.set_prepared_statement_cache_capacity(64);
+    // In a file that somebody mailed, a view in a table's place or a trigger behind it could compute without end.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     // Asked first, so that a file that is no database is named as such.
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     conn.pragma_update(None, "foreign_keys", true)?;
     conn.pragma_update(None, "synchronous", "FULL")?;
     conn.pragma_update(None, "cache_size", -16_384)?;
-    // A view or trigger in a file that somebody mailed must not be able to do more than read.
+    // Nor may an expression in such a file do more than read.
     conn.pragma_update(None, "trusted_schema", false)?;
     Ok(conn)
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use minijinja::Value;
-use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
+use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr, ValueKind};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -132,11 +132,13 @@ impl Cell {
         }
     }
 
-    /// Takes a template's value; `None` if it is nested too deep or has no form in JSON.
-    pub(super) fn from_value(value: &Value, depth: usize) -> Option<Self> {
+    /// Takes a template's value; `None` if it is nested too deep, has no form in JSON or more than `parts` parts,
+    /// which are counted down to zero.
+    pub(super) fn from_value(value: &Value, depth: usize, parts: &mut u64) -> Option<Self> {
         if depth > MAX_DEPTH {
             return None;
         }
+        *parts = parts.checked_sub(1)?;
         if let Some(list) = value.downcast_object::<List>() {
             return Some(Self::List(list));
         }
@@ -152,13 +154,13 @@ impl Cell {
             }
             ValueKind::Seq | ValueKind::Iterable => {
                 let items = value.try_iter().ok()?;
-                let cells = items.map(|item| Self::from_value(&item, depth + 1));
+                let cells = items.map(|item| Self::from_value(&item, depth + 1, parts));
                 Self::List(Arc::new(List(cells.collect::<Option<_>>()?)))
             }
             ValueKind::Map => {
                 let keys = value.try_iter().ok()?;
                 let entries = keys.map(|key| {
-                    let cell = Self::from_value(&value.get_item(&key).ok()?, depth + 1)?;
+                    let cell = Self::from_value(&value.get_item(&key).ok()?, depth + 1, parts)?;
                     Some((Arc::from(key.to_string()), cell))
                 });
                 Self::Map(Arc::new(Map::new(entries.collect::<Option<_>>()?)))
@@ -167,9 +169,17 @@ impl Cell {
         })
     }
 
-    /// Writes JSON: compact, or with `indent` spaces a level.
-    pub(super) fn write(&self, out: &mut String, indent: Option<usize>) {
-        Writer { out, indent, level: 0 }.cell(self);
+    /// Returns JSON, compact or with `indent` spaces a level; `None` if it is longer than about `room` bytes.
+    pub(super) fn to_json(&self, indent: Option<usize>, room: usize) -> Option<String> {
+        let mut out = String::new();
+        let mut writer = Writer { out: &mut out, indent, level: 0, room };
+        writer.cell(self);
+        (out.len() <= room).then_some(out)
+    }
+
+    /// Writes compact JSON.
+    fn write(&self, out: &mut String) {
+        Writer { out, indent: None, level: 0, room: usize::MAX }.cell(self);
     }
 }
 
@@ -177,10 +187,15 @@ struct Writer<'o> {
     out: &'o mut String,
     indent: Option<usize>,
     level: usize,
+    /// Beyond so many bytes nothing more is written.
+    room: usize,
 }
 
 impl Writer<'_> {
     fn cell(&mut self, cell: &Cell) {
+        if self.out.len() > self.room {
+            return;
+        }
         match cell {
             Cell::Null => self.out.push_str("null"),
             Cell::Bool(yes) => self.out.push_str(if *yes { "true" } else { "false" }),
@@ -203,6 +218,9 @@ impl Writer<'_> {
         self.out.push(open);
         self.level += 1;
         for (index, item) in items.iter().enumerate() {
+            if self.out.len() > self.room {
+                return;
+            }
             if index > 0 {
                 self.out.push(',');
             }
@@ -254,7 +272,7 @@ impl Object for List {
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = String::new();
-        Cell::List(Arc::clone(self)).write(&mut out, None);
+        Cell::List(Arc::clone(self)).write(&mut out);
         f.write_str(&out)
     }
 }
@@ -269,13 +287,14 @@ impl Object for Map {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let keys = self.entries.iter().map(|(key, _)| Value::from(Arc::clone(key)));
-        Enumerator::Values(keys.collect())
+        self.mapped_rev_enumerator(|map| {
+            Box::new(map.entries.iter().map(|(key, _)| Value::from(Arc::clone(key))))
+        })
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = String::new();
-        Cell::Map(Arc::clone(self)).write(&mut out, None);
+        Cell::Map(Arc::clone(self)).write(&mut out);
         f.write_str(&out)
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Scan {
 impl Scan {
     /// Adds what `template` says.
     pub(super) fn add(&mut self, template: &str) {
-        let mut rest = Lexer { text: template, at: 0 };
+        let mut rest = Lexer::new(template);
         while let Some(block) = rest.next_block() {
             self.add_block(&block);
         }
@@ -163,7 +163,8 @@ fn column_at<'t>(tokens: &[(usize, Token<'t>)], at: usize) -> Option<(Column<'t>
     })
 }
 
-fn is_attribute(tokens: &[(usize, Token<'_>)], at: usize) -> bool {
+/// Says whether a name is one of a part or of a filter.
+pub(super) fn is_attribute(tokens: &[(usize, Token<'_>)], at: usize) -> bool {
     at.checked_sub(1).is_some_and(|before| matches!(tokens[before].1, Token::Mark(b'.' | b'|')))
 }
 
@@ -202,7 +203,7 @@ fn number_below_or_above<'s, 't: 's>(tokens: impl Iterator<Item = &'s (usize, To
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Token<'t> {
+pub(super) enum Token<'t> {
     Name(&'t str),
     /// A string without escapes.
     Text(&'t str),
@@ -211,20 +212,27 @@ enum Token<'t> {
     Other,
 }
 
-struct Block<'t> {
+/// What stands in one pair of braces.
+pub(super) struct Block<'t> {
     /// Whether it is `{{ … }}`.
     prints: bool,
-    tokens: Vec<(usize, Token<'t>)>,
+    /// The tokens, each with the byte at which it starts.
+    pub(super) tokens: Vec<(usize, Token<'t>)>,
 }
 
-struct Lexer<'t> {
+/// Reads the blocks of a template.
+pub(super) struct Lexer<'t> {
     text: &'t str,
     at: usize,
 }
 
 impl<'t> Lexer<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, at: 0 }
+    }
+
     /// Returns the next `{{ … }}` or `{% … %}`, past comments and raw text.
-    fn next_block(&mut self) -> Option<Block<'t>> {
+    pub(super) fn next_block(&mut self) -> Option<Block<'t>> {
         loop {
             let start = self.at + self.text[self.at..].find('{')?;
             self.at = start + 1;

@@ -253,6 +253,11 @@ fn no_error_holds_a_cell() {
 fn work_output_and_depth_are_bounded() {
     let loops = "{% for x in range(99999) %}{% for y in range(99999) %}{% endfor %}{% endfor %}";
     assert_eq!(compile(loops).render("{}"), Err(RenderError::TooMuchWork));
+    let silent = "{% for x in range(99999) %}{% set y = row|tojson %}{% endfor %}";
+    let cells = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(50_000));
+    assert_eq!(compile(silent).render(&cells), Err(RenderError::TooMuchWork));
+    let rows = "{{ ([row] * 100000)|tojson|length }}";
+    assert_eq!(compile(rows).render(&cells), Err(RenderError::TooMuchWork));
     let long = "{% for x in range(70) %}{{ a }}{% endfor %}";
     let cells = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));
     assert_eq!(compile(long).render(&cells), Err(RenderError::TooLong { limit_bytes: 64 << 20 }));

@@ -454,7 +454,8 @@ fn who_shared_a_failure_shares_the_text_that_takes_its_place() {
     let receipt = clerk.order(Order::Lines { ticket: 1, batch: BATCH, lines, at: UnixMs(501) });
     assert!(matches!(receipt, Receipt::Lines(1, _)), "{receipt:?}");
     let store = clerk.finish();
-    let kept = "SELECT answer FROM answers WHERE state = 'answered' AND error_class IS NULL";
+    let kept = "SELECT attempt.answer FROM request JOIN attempt ON attempt.id = request.attempt_id
+                WHERE request.state = 'answered' AND request.error_class IS NULL ORDER BY request.id";
     let mut query = store.conn.prepare(kept).unwrap();
     let found: Vec<String> =
         query.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
