@@ -9,10 +9,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 pub(super) use reqwest::multipart;
+use tokio_stream::StreamExt;
 use url::Url;
 
 use super::secret::Secret;
 use crate::domain::FailureClass;
+use crate::store::stop_point::{Point, Steps};
 
 /// The biggest reply that is read: far beyond any answer, far below the memory of a laptop.
 const BIGGEST_REPLY: usize = 64 * 1024 * 1024;
@@ -84,20 +86,23 @@ impl Transport {
 
     /// Sends a short call about a batch once and waits for the whole reply, for less long than for a model's.
     pub async fn control(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
+        let steps = Steps::of("POST", call.url.path());
         let sent = self.client.post(call.url).headers(call.headers).body(call.body).send();
-        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key)).await
+        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key, &steps)).await
     }
 
     /// Sends once and waits for the whole reply.
     pub async fn send(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
+        let steps = Steps::of("POST", call.url.path());
         let sent = self.client.post(call.url).headers(call.headers).body(call.body).send();
-        in_time(self.timeout, whole(sent, key)).await
+        in_time(self.timeout, whole(sent, key, &steps)).await
     }
 
     /// Asks once for what is at `call.url`; its body is not sent.
     pub async fn get(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
+        let steps = Steps::of("GET", call.url.path());
         let sent = self.client.get(call.url).headers(call.headers).send();
-        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key)).await
+        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key, &steps)).await
     }
 
     /// Sends a form with a file in it once. `bytes` is the file's size, for which time is given.
@@ -107,9 +112,10 @@ impl Transport {
         (form, bytes): (multipart::Form, u64),
         key: Option<&Secret>,
     ) -> Result<Reply, NoReply> {
+        let steps = Steps::of("POST", url.path());
         let sent = self.client.post(url).headers(headers).multipart(form).send();
         let for_the_bytes = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        in_time(self.timeout + for_the_bytes, whole(sent, key)).await
+        in_time(self.timeout + for_the_bytes, whole(sent, key, &steps)).await
     }
 
     /// Asks once for a file, to be read part by part.
@@ -118,14 +124,13 @@ impl Transport {
         call: Call,
         key: Option<&Secret>,
     ) -> Result<Result<Download, Reply>, NoReply> {
+        let steps = Steps::of("GET", call.url.path());
         let sent = self.client.get(call.url).headers(call.headers).send();
-        let response =
-            in_time(self.timeout, async { sent.await.map_err(|error| broken(&error)) }).await?;
+        let response = in_time(self.timeout, begun(sent, &steps)).await?;
         if response.status().is_success() {
-            return Ok(Ok(Download { response, patience: self.timeout }));
+            return Ok(Ok(Download { response, patience: self.timeout, steps }));
         }
-        let reply = in_time(self.timeout, whole(async { Ok(response) }, key)).await?;
-        Ok(Err(reply))
+        Ok(Err(in_time(self.timeout, read(response, key, &steps)).await?))
     }
 }
 
@@ -133,7 +138,11 @@ impl Transport {
 pub(super) fn stream(
     parts: tokio_stream::wrappers::ReceiverStream<std::io::Result<Bytes>>,
 ) -> reqwest::Body {
-    reqwest::Body::wrap_stream(parts)
+    let steps = Steps::of("POST", "a file");
+    reqwest::Body::wrap_stream(parts.map(move |part| {
+        steps.pass(Point::PartSent);
+        part
+    }))
 }
 
 /// A file that is being read.
@@ -141,13 +150,16 @@ pub(super) fn stream(
 pub struct Download {
     response: reqwest::Response,
     patience: Duration,
+    steps: Steps,
 }
 
 impl Download {
     /// Returns its next part, `None` at its end. A connection that ends too soon is an error.
     pub async fn next(&mut self) -> Result<Option<Bytes>, NoReply> {
         let next = async { self.response.chunk().await.map_err(|error| broken(&error)) };
-        in_time(self.patience, next).await
+        let next = in_time(self.patience, next).await?;
+        self.steps.pass(if next.is_some() { Point::PartCame } else { Point::ReplyWhole });
+        Ok(next)
     }
 }
 
@@ -176,8 +188,27 @@ pub enum Proxies {
 async fn whole(
     sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
     key: Option<&Secret>,
+    steps: &Steps,
 ) -> Result<Reply, NoReply> {
-    let mut response = sent.await.map_err(|error| broken(&error))?;
+    read(begun(sent, steps).await?, key, steps).await
+}
+
+async fn begun(
+    sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
+    steps: &Steps,
+) -> Result<reqwest::Response, NoReply> {
+    steps.pass(Point::BeforeSend);
+    let response = sent.await.map_err(|error| broken(&error))?;
+    steps.pass(Point::ReplyBegun);
+    Ok(response)
+}
+
+async fn read(
+    response: reqwest::Response,
+    key: Option<&Secret>,
+    steps: &Steps,
+) -> Result<Reply, NoReply> {
+    let mut response = response;
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
         if body.len() + chunk.len() > BIGGEST_REPLY {
@@ -190,6 +221,7 @@ async fn whole(
     }
     let body = body.freeze();
     let body = key.and_then(|key| key.redact(&body)).map_or(body, Bytes::from);
+    steps.pass(Point::ReplyWhole);
     Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 

@@ -10,7 +10,7 @@
 //! left), `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
 //! for anew), `report`, `trail`, `answers` (what is there), `codec` (how bodies are kept), `lock` (one run a project), `fuse` (where a test
-//! breaks off).
+//! breaks off), `stop_point` (where a test stops the process).
 
 mod add;
 mod answers;
@@ -29,6 +29,7 @@ mod prompts;
 mod recover;
 mod report;
 mod retry;
+pub(crate) mod stop_point;
 mod trail;
 mod writer;
 

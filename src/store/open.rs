@@ -154,7 +154,10 @@ impl Store {
 
 #[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "for debug builds"))]
+    let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    #[cfg(debug_assertions)]
+    super::stop_point::watch(&mut conn)?;
     conn.busy_timeout(QUIET_WAIT)?;
     conn.set_prepared_statement_cache_capacity(64);
     // Asked first, so that a file that is no database is named as such.
