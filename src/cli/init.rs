@@ -49,16 +49,17 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         None
     };
     let now = Clock::now();
-    let mut store = Store::create(&Create {
+    let new = Create {
         path: &context.project,
         now,
         token: &token(),
         base_url: args.base_url.as_deref(),
         max_attempts: args.max_attempts,
+    };
+    Store::create(&new, |store| match &prompt {
+        Some(prompt) => store.add_prompt(&prompt.name, &prompt.spec, now).map(drop),
+        None => Ok(()),
     })?;
-    if let Some(prompt) = &prompt {
-        store.add_prompt(&prompt.name, &prompt.spec, now)?;
-    }
     report(context, prompt.as_ref())
 }
 

@@ -22,6 +22,17 @@ pub(crate) enum Point {
     PartCame,
     /// A whole reply is there, and has not been read.
     ReplyWhole,
+    /// A file is whole, and not in its place.
+    BeforeMove,
+    /// A file is in its place.
+    AfterMove,
+}
+
+/// Passes a point that belongs to no call.
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for debug builds"))]
+pub(crate) fn pass(point: Point) {
+    #[cfg(debug_assertions)]
+    armed::pass(armed::word(point), "");
 }
 
 /// The steps of one call.
@@ -111,6 +122,8 @@ mod armed {
             Point::ReplyBegun => "reply_begun",
             Point::PartCame => "part_came",
             Point::ReplyWhole => "reply_whole",
+            Point::BeforeMove => "before_move",
+            Point::AfterMove => "after_move",
         }
     }
 
