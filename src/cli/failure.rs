@@ -18,7 +18,7 @@ pub(crate) enum Exit {
     Error = 1,
     /// Wrong usage.
     Usage = 2,
-    /// Finished, some rows failed or stayed truncated.
+    /// Finished, some rows failed or stayed truncated; or an audit found what does not hold.
     SomeFailed = 3,
     /// Left while batches go on at the provider.
     Waiting = 4,
@@ -83,6 +83,13 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// Returns what went wrong and why, in one line.
+    pub(crate) fn line(&self) -> String {
+        let parts: Vec<&str> =
+            std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect();
+        parts.join(": ")
     }
 
     /// Returns the words for stderr, `None` where there is nobody to read them.

@@ -4,6 +4,7 @@
 //! another front end would have to decide again. Only this layer reads the environment and prints.
 
 mod add;
+mod audit;
 mod batches;
 mod cancel;
 mod completions;
@@ -65,7 +66,7 @@ Examples:
 Exit codes:
   0    all due requests are answered, or the command did what it was asked
   1    error                           2    wrong usage
-  3    finished, some rows failed or stayed truncated
+  3    finished, some rows failed or stayed truncated; `audit`: something does not hold
   4    left while batches go on at the provider; `overnight run` collects them
   130  interrupted; `overnight run` goes on from there";
 
@@ -115,6 +116,7 @@ enum Command {
     Cancel(cancel::Args),
     Export(export::Args),
     Show(show::Args),
+    Audit(audit::Args),
     Retry(retry::Args),
     Simulate(simulate::Args),
     Demo(demo::Args),
@@ -227,6 +229,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Cancel(args) => cancel::run(args, context),
         Command::Export(args) => export::run(args, context),
         Command::Show(args) => show::run(args, context),
+        Command::Audit(args) => audit::run(args, context),
         Command::Retry(args) => retry::run(args, context),
         Command::Simulate(args) => simulate::run(args, context),
         Command::Demo(args) => demo::run(args, context),

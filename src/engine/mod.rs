@@ -10,6 +10,7 @@
 //! promise is committed: it is only ever started by the receipt of that commit. The engine knows no
 //! terminal: it tells an observer [`crate::domain::Event`]s.
 
+mod audit;
 mod batches;
 mod clock;
 mod dispatcher;
@@ -23,6 +24,10 @@ mod task;
 mod transport;
 mod worker;
 
+pub use audit::{
+    AuditPlan, AuditReport, Bought, Check, Checked, DoubleBuys, Doubts, Finding, KEPT, MakeParts,
+    RowName, audit,
+};
 pub use batches::BatchServer;
 pub use clock::Clock;
 #[doc(hidden)]

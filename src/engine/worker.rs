@@ -7,9 +7,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Clock;
+use super::secret::Secret;
 use super::task::Task;
 use super::transport::{Call, NoReply, Reply, Transport};
 use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Route, Structured, Usage, Verdict};
+use crate::machine::answer_check::AnswerCheck;
 use crate::machine::pace::LimitSeen;
 use crate::provider::{
     RateHeaders, ReplyHeaders, reading as read_reply, refuses_schemas, wait_in_message,
@@ -138,14 +140,23 @@ pub(super) struct Judged {
 }
 
 pub(super) fn judge(task: &Task, form: Structured, reading: Reading) -> Judged {
+    judged((&task.check, task.server.key.as_ref()), form, reading)
+}
+
+/// Judges by a prompt's demands alone; without a key there is none to be taken out.
+pub(super) fn judged(
+    (check, key): (&AnswerCheck, Option<&Secret>),
+    form: Structured,
+    reading: Reading,
+) -> Judged {
     let (outcome, answer, error) = match &reading.verdict {
-        Verdict::Text(text) => match task.check.check(text) {
+        Verdict::Text(text) => match check.check(text) {
             Ok(answer) => (Outcome::Answered, Some(answer), None),
             Err(error) => (Outcome::Failed(FailureClass::InvalidAnswer), None, Some(error)),
         },
         Verdict::Truncated(_) => (Outcome::Truncated, None, None),
         Verdict::Failed { class, message } => {
-            let message = match &task.server.key {
+            let message = match key {
                 Some(key) => key
                     .redact(message.as_bytes())
                     .and_then(|clean| String::from_utf8(clean).ok())

@@ -15,6 +15,7 @@
 //! the columns, nor the delimiter, nor the quoting, nor the encoding, nor white space between JSON
 //! tokens makes another row; and a CSV and a JSON Lines file of the same strings hold the same rows.
 
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::error::Problem;
@@ -31,6 +32,70 @@ pub(super) fn of_cells<'a>(cells: impl Iterator<Item = (&'a str, &'a str)>) -> [
         }
     }
     hash.finalize().into()
+}
+
+/// A row's cells as they stand on record: names and the JSON texts of the values, in the order of the table.
+pub struct Cells<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Cells<'a> {
+    /// Reads cells; `None` where they are no JSON object, or where one name stands there twice.
+    pub fn read(json: &'a str) -> Option<Self> {
+        let Named(cells) = serde_json::from_str(json).ok()?;
+        let mut names: Vec<&str> = cells.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names.windows(2).all(|pair| pair[0] != pair[1]).then_some(Self(cells))
+    }
+
+    /// Returns the columns' names, in the order of the table.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Returns the text of a key in this column: of a string its content, of a number its digits.
+    pub fn key(&self, column: &str) -> Option<String> {
+        let (_, value) = self.0.iter().find(|(name, _)| name == column)?;
+        let text = value.get();
+        match text.starts_with('"') {
+            true => serde_json::from_str(text).ok(),
+            false => Some(text.to_owned()),
+        }
+    }
+
+    /// Takes the content identity.
+    pub fn identity(&self) -> [u8; 32] {
+        let mut cells: Vec<(&str, &str)> =
+            self.0.iter().map(|(name, value)| (name.as_str(), value.get())).collect();
+        cells.sort_unstable_by_key(|(name, _)| *name);
+        of_cells(cells.into_iter())
+    }
+}
+
+/// The members of an object, in their order, the values as they are written.
+struct Named<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Named<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> serde::de::Visitor<'de> for Members {
+            type Value = Vec<(String, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Members).map(Named)
+    }
 }
 
 /// Checks that the text of a key says something.

@@ -27,4 +27,5 @@ mod text;
 mod tests;
 
 pub use error::{FileKind, InputError, Problem};
+pub use identity::Cells;
 pub use table::{Format, Table, TableOptions, open};

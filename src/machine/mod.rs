@@ -14,6 +14,7 @@ pub mod polling;
 pub mod prices;
 pub mod queue;
 pub mod render;
+pub mod replay;
 pub mod request;
 pub mod retry;
 pub mod route;

@@ -341,7 +341,7 @@ fn are_same(kept: &str, new: &str) -> bool {
 }
 
 /// Returns the key of a row that has no key column: its content, and the n-th time it stands there.
-fn content_key(short: &[u8; 12], nth: u64) -> String {
+pub(crate) fn content_key(short: &[u8; 12], nth: u64) -> String {
     use std::fmt::Write;
     let mut key = String::with_capacity(32);
     for byte in short {

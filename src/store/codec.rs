@@ -113,6 +113,60 @@ impl<'c> Unpacker<'c> {
     }
 }
 
+/// Reads packed bytes back on any thread, with all the dictionaries of a project.
+///
+/// Made for evidence that may have been tampered with: nothing is allocated for a size that the frame
+/// itself does not say.
+pub struct Unpacked {
+    dictionaries: Arc<HashMap<i64, Vec<u8>>>,
+    known: HashMap<Option<i64>, Decompressor<'static>>,
+}
+
+impl Unpacked {
+    /// Makes a reader with these dictionaries, by their ids.
+    pub fn new(dictionaries: Arc<HashMap<i64, Vec<u8>>>) -> Self {
+        Self { dictionaries, known: HashMap::new() }
+    }
+
+    /// Unpacks into `plain`, which is cleared before, at most `most` bytes. Returns what is wrong, in words.
+    pub fn unpack(
+        &mut self,
+        (bytes, dictionary): (&[u8], Option<i64>),
+        most: usize,
+        plain: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        plain.clear();
+        let size = zstd::zstd_safe::get_frame_content_size(bytes).ok().flatten();
+        let size = size.ok_or("it is no zstd frame with a size")?;
+        let size = usize::try_from(size).ok().filter(|size| *size <= most);
+        let size =
+            size.ok_or_else(|| format!("its frame says that it is longer than {most} bytes"))?;
+        if zstd::zstd_safe::find_frame_compressed_size(bytes) != Ok(bytes.len()) {
+            return Err("something stands behind its frame".to_owned());
+        }
+        if !self.known.contains_key(&dictionary) {
+            let made = match dictionary {
+                None => Decompressor::new(),
+                Some(id) => match self.dictionaries.get(&id) {
+                    Some(bytes) => Decompressor::with_dictionary(bytes),
+                    None => return Err(format!("dictionary {id} is not there")),
+                },
+            };
+            self.known.insert(dictionary, made.map_err(|error| error.to_string())?);
+        }
+        plain.reserve(size);
+        let unpacked = match self.known.get_mut(&dictionary) {
+            Some(decompressor) => decompressor.decompress_to_buffer(bytes, plain),
+            None => return Err("there is no decompressor for it".to_owned()),
+        };
+        match unpacked {
+            Ok(read) if read == size => Ok(()),
+            Ok(read) => Err(format!("its frame says {size} bytes and holds {read}")),
+            Err(error) => Err(format!("zstd says: {error}")),
+        }
+    }
+}
+
 impl Store {
     /// Returns the newest dictionary of a prompt, `body` or `reply`, ready to pack with.
     pub fn codec(

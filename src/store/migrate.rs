@@ -32,6 +32,20 @@ pub(super) fn format_of(conn: &Connection) -> rusqlite::Result<i64> {
     conn.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
+/// Names the migrations, oldest first.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    MIGRATIONS.iter().map(|(name, _)| *name)
+}
+
+/// Makes a project of a format in memory, with nothing in it: what a schema is held against.
+#[expect(clippy::disallowed_methods, reason = "in memory: no project is opened")]
+pub(super) fn fresh(format: i64) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_in_memory()?;
+    let upto = usize::try_from(format).unwrap_or(0);
+    MIGRATIONS.iter().take(upto).try_for_each(|(_, sql)| conn.execute_batch(sql))?;
+    Ok(conn)
+}
+
 /// Lets this connection see the file in our format, and leaves the file as it is.
 pub(super) fn show(conn: &Connection) -> rusqlite::Result<()> {
     let format = usize::try_from(format_of(conn)?).unwrap_or(0);

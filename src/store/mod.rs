@@ -9,11 +9,12 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `report`, `trail`, `answers` (what is there), `codec` (how bodies are kept), `lock` (one run a project), `fuse` (where a test
+//! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `lock` (one run a project), `fuse` (where a test
 //! breaks off), `stop_point` (where a test stops the process).
 
 mod add;
 mod answers;
+mod audit;
 mod batches;
 mod codec;
 mod collect;
@@ -36,9 +37,16 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use add::content_key;
 pub use add::{AddReport, Adding, RemoveReport};
+pub use audit::{
+    AttemptEvidence, BatchEvidence, BoughtTwice, DictionaryEvidence, FileProblem, Gap,
+    LentEvidence, MigrationEvidence, PackedEvidence, ProjectEvidence, PromptEvidence,
+    RequestEvidence, RowEvidence, RunEvidence, SourceEvidence, StatusEvidence, StrayEvidence,
+    Taken, Twins,
+};
 pub use batches::{BatchChange, BatchCost, BatchRecord, InputLine, NewBatch, SeenBatch};
-pub use codec::{Codec, Packed};
+pub use codec::{Codec, Packed, Unpacked};
 pub use collect::{LineKind, LineOwner, LineSettled, ResultFile, ResultLine, Stray};
 pub use due::{DueRequest, Existing};
 pub use error::StoreError;

@@ -116,6 +116,30 @@ impl Store {
         Ok(store)
     }
 
+    /// Opens a project as evidence: it is read as it stands, an older one in views that make it look like a newer, and
+    /// neither its record nor its format is ever changed.
+    pub fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
+        must_exist(path)?;
+        let sql = |error| StoreError::from_sqlite(path, error);
+        let is_read_only = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().readonly());
+        let opened = match is_read_only {
+            true => Err(StoreError::ReadOnly { path: path.to_owned() }),
+            // The WAL's own files may have to be made or mended before anything can be read.
+            false => connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql),
+        };
+        let store = match opened {
+            Err(StoreError::ReadOnly { .. }) => Self::open_unwritable(path)?,
+            Err(other) => return Err(other),
+            Ok(conn) => {
+                must_be_ours(&conn, path)?;
+                migrate::show(&conn).map_err(sql)?;
+                Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) }
+            }
+        };
+        store.conn.pragma_update(None, "query_only", true).map_err(sql)?;
+        Ok(store)
+    }
+
     /// Opens what may not be written. Where no WAL is there, nothing is missed by not asking for one, and SQLite
     /// makes none: it would be as read-only as the file, and in the way once that may be written again.
     fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
