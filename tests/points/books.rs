@@ -8,7 +8,7 @@ use overnight::store::Store;
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use crate::site::Snapshot;
+use crate::site::{End, Snapshot};
 
 /// Asks for one number.
 pub(crate) fn number(conn: &Connection, sql: &str) -> u64 {
@@ -16,7 +16,7 @@ pub(crate) fn number(conn: &Connection, sql: &str) -> u64 {
 }
 
 /// Asks for lines of text.
-pub(crate) fn lines(conn: &Connection, sql: &str) -> Vec<String> {
+fn lines(conn: &Connection, sql: &str) -> Vec<String> {
     let mut query = conn.prepare(sql).unwrap();
     let found = query.query_map([], |row| row.get(0)).unwrap();
     found.collect::<Result<_, _>>().unwrap()
@@ -73,12 +73,19 @@ pub(crate) fn is_whole(conn: &Connection, context: &str) {
     }
 }
 
+/// Demands that `audit` finds nothing.
+pub(crate) fn is_clean(snapshot: &Snapshot, context: &str) {
+    let said = snapshot.audit();
+    assert_eq!(said.end, End::Code(0), "{context}: {said:#?}");
+}
+
 /// What must hold wherever a process died: nothing is at the provider that the file does not know of.
 ///
 /// The ledger was taken before the snapshot: what is charged in between is in neither's way.
 pub(crate) fn holds_at_a_cut(snapshot: &Snapshot, ledger: &Ledger, context: &str) {
     let conn = snapshot.conn();
     is_whole(&conn, context);
+    is_clean(snapshot, context);
     let promised = "SELECT count(DISTINCT batch_id) FROM batch_status WHERE status = 'creating'";
     let created = ledger.totals.batches_created;
     assert!(created <= number(&conn, promised), "{context}: {created} batches were created");

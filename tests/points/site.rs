@@ -113,9 +113,13 @@ impl Site {
         self.simulator.ledger()
     }
 
-    /// Puts another provider in the place of this one; the old one's ledger comes back.
-    pub(crate) fn base_url(&self) -> String {
-        self.simulator.base_url()
+    /// Counts the commits that stand in the WAL, by its own format: a frame with a size of the database ends one.
+    pub(crate) fn commits_in_wal(&self) -> usize {
+        let wal = std::fs::read(self.path(&format!("{PROJECT}-wal"))).unwrap_or_default();
+        let Some(salts) = wal.get(16..24) else { return 0 };
+        let page = u32::from_be_bytes(wal[8..12].try_into().unwrap()) as usize;
+        let frames = wal[32..].chunks_exact(24 + page);
+        frames.filter(|frame| &frame[8..16] == salts && frame[4..8] != [0; 4]).count()
     }
 
     /// Copies the project as it lies there, with what stands beside it, and opens the copy: what is to be cut
@@ -234,6 +238,14 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().join(PROJECT)
+    }
+
+    /// Has it audited.
+    pub(crate) fn audit(&self) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_overnight"));
+        command.args(["audit", "--json"]).current_dir(self.dir.path()).env_clear();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running { child: command.spawn().unwrap() }.end(&["audit"])
     }
 
     /// Opens it as the program does.
