@@ -102,12 +102,13 @@ pub(crate) fn holds_in_the_end(snapshot: &Snapshot, ledger: &Ledger, context: &s
     let none = |sql: &str| assert_eq!(number(&conn, sql), 0, "{context}: {sql}");
     none("SELECT count(*) FROM attempt WHERE outcome IS NULL");
     none("SELECT count(*) FROM batch WHERE status <> 'collected'");
-    none("SELECT count(*) FROM run WHERE ended_at_ms IS NULL");
     let created = "SELECT count(DISTINCT provider_id) FROM batch WHERE provider_id IS NOT NULL";
-    assert_eq!(
-        ledger.totals.batches_created,
-        number(&conn, created),
-        "{context}: a batch was made twice, or is not known"
+    let (made, known) = (ledger.totals.batches_created, number(&conn, created));
+    // One that the provider has forgotten before its id was heard is one that nobody can know.
+    let forgotten = ledger.totals.faults.get("batch_vanished").copied().unwrap_or(0);
+    assert!(
+        known <= made && made <= known + forgotten,
+        "{context}: {made} batches were made, {known} are known: one was made twice, or is not known"
     );
     for column in ["input_tokens", "output_tokens"] {
         let known =

@@ -220,7 +220,7 @@ fn a_cancellation_that_dies_anywhere_loses_nothing_of_what_was_done() {
         let site = job::site();
         let leaving = [RUN, &["--no-wait"]].concat();
         site.run(&leaving).ends(4, &context);
-        let (said, points) = site.run_to(&["cancel", "--all", "--poll", "10ms"], Some(at));
+        let (said, points) = site.run_to(&["cancel", "--all", "--poll", "150ms"], Some(at));
         match said.end {
             STOPPED => {}
             End::Code(0) => {
@@ -231,7 +231,7 @@ fn a_cancellation_that_dies_anywhere_loses_nothing_of_what_was_done() {
             End::Code(_) | End::Signal(_) => panic!("{context}: {said:#?}"),
         }
         crate::holds_at_a_cut(&site.snapshot(), &site.ledger(), &context);
-        site.run(&["cancel", "--all", "--poll", "10ms"]).ends(0, &context);
+        site.run(&["cancel", "--all", "--poll", "150ms"]).ends(0, &context);
         site.run(RUN).ends(0, &context);
         holds_in_the_end(&site.snapshot(), &site.ledger(), &context);
         assert_eq!(exported(&site), unbroken().table, "{context}");

@@ -6,7 +6,7 @@ use super::finding::{Check, Finding, Findings};
 use super::ground::{Bought, Ground, Tally};
 use crate::domain::{BatchEnd, BatchStatus, Endpoint, RemoteStatus};
 use crate::machine::batch::{BatchMove, next};
-use crate::provider::batch::{BatchObject, Garbled, attempt_of, batch_object, result_line};
+use crate::provider::batch::{BatchObject, Garbled, attempt_of, batch_object, batch_page, result_line};
 use crate::store::{BatchEvidence, StatusEvidence, Store, StrayEvidence, Taken, Unpacked};
 
 /// Checks batches against what was counted of their attempts.
@@ -140,7 +140,7 @@ fn of_replies(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     let mut told: Option<BatchObject> = None;
     for step in seen {
         let Some(reply) = &step.reply else { continue };
-        let Ok(object) = batch_object(reply) else {
+        let Some(object) = told_in(reply, batch) else {
             wrong.push(format!("what the provider said of it as {} cannot be read", step.status));
             continue;
         };
@@ -198,6 +198,14 @@ fn of_replies(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     let others = pairs.into_iter().filter(|(_, is_other)| *is_other);
     wrong.extend(others.map(|(name, _)| format!("its {name} is not what the provider said")));
     wrong
+}
+
+/// Finds the batch in a reply: it is the reply, or stands in a page of a listing in which it was found again.
+fn told_in(reply: &[u8], batch: &BatchEvidence) -> Option<BatchObject> {
+    batch_object(reply).ok().or_else(|| {
+        let listed = batch_page(reply).ok()?.items;
+        listed.into_iter().find(|object| batch.provider_id.as_deref() == Some(&object.id))
+    })
 }
 
 /// Says whether a status is put down for what the provider said. A batch that was just created, and one that is
