@@ -26,6 +26,10 @@ simulate *ARGS:
 bench-batches ROWS="100000":
     benches/batches.sh {{ROWS}}
 
+# Random kills under random faults, so many rounds; a seed that failed is tried again with OVERNIGHT_TORTURE_SEED=….
+torture ROUNDS="2000":
+    OVERNIGHT_TORTURE_ROUNDS={{ROUNDS}} cargo test --locked --test torture -- --nocapture
+
 # Formats everything.
 fmt:
     cargo fmt --all

@@ -53,7 +53,10 @@ impl Steps {
     }
 
     /// Passes a point of the call.
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, clippy::unused_self, reason = "for debug builds"))]
+    #[cfg_attr(
+        not(debug_assertions),
+        expect(unused_variables, clippy::unused_self, reason = "for debug builds")
+    )]
     pub(crate) fn pass(&self, point: Point) {
         #[cfg(debug_assertions)]
         armed::pass(armed::word(point), &self.call);

@@ -111,8 +111,7 @@ pub(crate) fn holds_in_the_end(snapshot: &Snapshot, ledger: &Ledger, context: &s
         "{context}: {made} batches were made, {known} are known: one was made twice, or is not known"
     );
     for column in ["input_tokens", "output_tokens"] {
-        let known =
-            number(&conn, &format!("SELECT coalesce(sum({column}), 0) FROM attempt"));
+        let known = number(&conn, &format!("SELECT coalesce(sum({column}), 0) FROM attempt"));
         let charged = match column {
             "input_tokens" => ledger.totals.input_tokens,
             _ => ledger.totals.output_tokens,
@@ -185,17 +184,17 @@ pub(crate) fn known(snapshot: &Snapshot) -> HashMap<String, Known> {
     let mut rows = query.query([]).unwrap();
     let mut all: HashMap<String, Known> = HashMap::new();
     while let Some(row) = rows.next().unwrap() {
-        let body = match row.get("has_own").unwrap() {
-            false => hex(&row.get::<_, [u8; 32]>("fingerprint").unwrap()),
-            true => {
-                let of = (RowId(row.get("row_id").unwrap()), PromptId(row.get("prompt_id").unwrap()));
-                hex(&sent_body(&store, of, row.get("id").unwrap()))
-            }
+        let body = if row.get("has_own").unwrap() {
+            let of = (RowId(row.get("row_id").unwrap()), PromptId(row.get("prompt_id").unwrap()));
+            hex(&sent_body(&store, of, row.get("id").unwrap()))
+        } else {
+            hex(&row.get::<_, [u8; 32]>("fingerprint").unwrap())
         };
         let known = all.entry(body).or_default();
         let class: Option<String> = row.get("class").unwrap();
-        let may_be_charged =
-            class.as_deref().is_none_or(|class| may_be_charged(FailureClass::parse(class).unwrap()));
+        let may_be_charged = class
+            .as_deref()
+            .is_none_or(|class| may_be_charged(FailureClass::parse(class).unwrap()));
         let route: String = row.get("route").unwrap();
         let outcome: Option<String> = row.get("outcome").unwrap();
         known.attempts += 1;
@@ -275,8 +274,11 @@ pub(crate) fn evidence(conn: &Connection) -> Evidence {
 pub(crate) fn is_kept(before: &Evidence, after: &Evidence, context: &str) {
     for (attempt, was) in before {
         let is = after.get(attempt);
-        let is_amended = was.0 == "failed"
-            && is.is_some_and(|is| is.0 == "answered" || is.0 == "truncated");
-        assert!(is == Some(was) || is_amended, "{context}: attempt {attempt} was {was:?}, is {is:?}");
+        let is_amended =
+            was.0 == "failed" && is.is_some_and(|is| is.0 == "answered" || is.0 == "truncated");
+        assert!(
+            is == Some(was) || is_amended,
+            "{context}: attempt {attempt} was {was:?}, is {is:?}"
+        );
     }
 }

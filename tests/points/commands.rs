@@ -62,8 +62,8 @@ impl Case<'_> {
     }
 
     /// Cuts it at every point. What it has come to then is nothing, all, or one of its parts; and the command does
-    /// what was left to do.
-    fn at_every_point(&self, least: u64) {
+    /// what was left to do. Returns how many points there were.
+    fn at_every_point(&self, least: u64) -> u64 {
         let whole = self.site();
         let nothing = standing(&whole);
         whole.ok(self.args);
@@ -85,9 +85,8 @@ impl Case<'_> {
             match said.end {
                 STOPPED => {}
                 End::Code(0) => {
-                    println!("points of {:?}: {}", self.args, at - 1);
                     assert!(at > least, "{context}: {points:?}");
-                    return;
+                    return at - 1;
                 }
                 End::Code(_) | End::Signal(_) => panic!("{context}: {said:#?}"),
             }
@@ -147,7 +146,7 @@ fn add_takes_each_file_whole_or_not_at_all() {
         files: &[("one.csv", TABLE), ("two.csv", GROWN)],
         parts: &[&["add", "one.csv", "--key", "id"]],
     };
-    case.at_every_point(4);
+    println!("points of add: {}", case.at_every_point(4));
 }
 
 #[test]
@@ -160,7 +159,8 @@ fn prompt_add_remove_and_retry_do_all_or_nothing() {
         &["retry", "--rows", "k1", "k2", "k6", "--max-tokens", "300"],
     ];
     for args in commands {
-        Case { args, project: Some(&done), files: &[], parts: &[] }.at_every_point(2);
+        let case = Case { args, project: Some(&done), files: &[], parts: &[] };
+        println!("points of {args:?}: {}", case.at_every_point(2));
     }
 }
 

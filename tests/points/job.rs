@@ -39,8 +39,7 @@ Say in a word or two: {{ review }}
 
 /// What goes wrong: drawn by the body and how often it came, so that it does not depend on the order of things. What is
 /// answered follows from the body alone, and so does whether the limit cuts it.
-const FAULTS: &str =
-    "line_500=0.15,line_missing=0.15,500=0.3,badjson=0.2,batch_expired=first:1";
+const FAULTS: &str = "line_500=0.15,line_missing=0.15,500=0.3,badjson=0.2,batch_expired=first:1";
 
 /// The reviews: one of them twice, and some so long that the provider's queue never takes them.
 fn table() -> String {
@@ -177,7 +176,9 @@ fn wants(snapshot: &Snapshot, ledger: &Ledger) -> Option<String> {
 
 /// Demands that the job passes every kind of point, of every kind of call that a first run makes.
 fn has_all_steps(points: &[String]) {
-    for call in ["POST /v1/chat/completions", "POST /v1/files", "POST /v1/batches", "GET /v1/batches/"] {
+    for call in
+        ["POST /v1/chat/completions", "POST /v1/files", "POST /v1/batches", "GET /v1/batches/"]
+    {
         for point in ["before_send", "reply_begun", "reply_whole"] {
             let step = format!("{point} {call}");
             assert!(points.iter().any(|passed| passed.starts_with(&step)), "{step} is not passed");

@@ -30,8 +30,7 @@ const LIVES: usize = 200;
 /// How far apart the points are after which also what goes on is cut.
 const APART: u64 = 12;
 /// Where what goes on is cut: at each of its first steps, which find out what was left, and then further apart.
-const AGAIN: [u64; 20] =
-    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 21, 26, 33, 45, 70, 110, 190];
+const AGAIN: [u64; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 17, 21, 26, 33, 45, 70, 110, 190];
 
 /// Cuts a run at a point. Says whether the point was reached.
 fn is_cut(site: &Site, at: u64, context: &str) -> Option<Vec<String>> {
@@ -72,10 +71,7 @@ fn goes_on(site: &Site, context: &str) {
 
 /// Does something for each of these, side by side, until it has said several times that there is no more. Returns how
 /// often it was done.
-fn for_each<T: Send>(
-    them: impl Iterator<Item = T> + Send,
-    each: impl Fn(T) -> bool + Sync,
-) -> u64 {
+fn for_each<T: Send>(them: impl Iterator<Item = T> + Send, each: impl Fn(T) -> bool + Sync) -> u64 {
     let them = std::sync::Mutex::new(them);
     let (done, not_done) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -138,8 +134,8 @@ fn processes_that_each_live_for_a_few_steps_come_to_the_same_table() {
     for_each([52, 57, 63, 69, 75, 90, 120].into_iter(), |steps| {
         let context = format!("each lives for {steps} steps");
         let site = job::site();
-        let lived = (0..LIVES).take_while(|_| is_cut(&site, steps, &context).is_some());
-        let cut = lived.count();
+        let young = (0..LIVES).take_while(|_| is_cut(&site, steps, &context).is_some());
+        let cut = young.count();
         assert!(cut < LIVES, "{context}: it does not get on");
         assert!(cut > 1, "{context}: {cut} were cut");
         lives.fetch_add(cut as u64, Ordering::SeqCst);

@@ -1,6 +1,5 @@
 //! A project in a folder of its own, the real binary, and a provider in this process that outlives every kill.
 
-use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,8 +37,6 @@ pub(crate) enum End {
 
 /// How a process ends that stops itself at a point.
 pub(crate) const STOPPED: End = End::Signal(6);
-/// How a process ends that was killed.
-pub(crate) const KILLED: End = End::Signal(9);
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -97,16 +94,6 @@ impl Site {
 
     pub(crate) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    /// The files of the folder, by name, with their sizes.
-    pub(crate) fn names(&self) -> BTreeMap<String, u64> {
-        let entries = std::fs::read_dir(self.dir.path()).unwrap().map(Result::unwrap);
-        entries
-            .map(|entry| {
-                (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())
-            })
-            .collect()
     }
 
     pub(crate) fn ledger(&self) -> Ledger {

@@ -100,7 +100,7 @@ impl Plan {
         let mut plan = Self {
             seed,
             faults: faults(rng),
-            latency: Duration::from_millis(rng.u64(0..20)),
+            latency: Duration::from_millis(rng.u64(0..60)),
             batch_delay: Duration::from_millis(if rng.bool() { 0 } else { rng.u64(0..120) }),
             enqueued_tokens: rng.bool().then(|| rng.u64(150..3000)),
             rpm: (rng.u32(..6) == 0).then(|| rng.u32(600..6000)),
@@ -110,7 +110,8 @@ impl Plan {
             acts: Vec::new(),
         };
         let mut table = plan.table.clone();
-        for _ in 0..rng.usize(3..8) {
+        plan.acts.push(Act::Run { args: run(rng), kill_after: kill_after(rng) });
+        for _ in 0..rng.usize(3..9) {
             plan.acts.extend(act(rng, &mut table));
         }
         plan
@@ -121,7 +122,9 @@ impl Act {
     /// Returns what it is, in one line.
     pub(crate) fn brief(&self) -> String {
         match self {
-            Self::Run { args, kill_after } => format!("{} killed after {kill_after:?}", args.join(" ")),
+            Self::Run { args, kill_after } => {
+                format!("{} killed after {kill_after:?}", args.join(" "))
+            }
             Self::Command { args, kill_after } => {
                 format!("{} killed after {kill_after:?}", args.join(" "))
             }
@@ -131,7 +134,7 @@ impl Act {
 }
 
 fn faults(rng: &mut Rng) -> String {
-    let most = rng.f64();
+    let most = 1.5 * rng.f64();
     let mut ordered = Vec::new();
     for (fault, rate) in FAULTS {
         if rng.f64() < most * 0.5 {
@@ -209,9 +212,10 @@ fn prompt(rng: &mut Rng, name: &str) -> String {
     format!("---\nmodel: openai/{model}\n{tokens}{form}---\n{words}: {{{{ review }}}}\n")
 }
 
-/// When a process is killed: more often early than late, since most of what there is to break is there.
+/// When a process is killed: more often early than late, since most of what there is to break is there; but seldom
+/// before it has read the record.
 fn kill_after(rng: &mut Rng) -> Duration {
-    Duration::from_micros((3000.0 * 400f64.powf(rng.f64())) as u64)
+    Duration::from_micros((25_000.0 * 60f64.powf(rng.f64())) as u64)
 }
 
 fn act(rng: &mut Rng, table: &mut String) -> Vec<Act> {
@@ -221,7 +225,7 @@ fn act(rng: &mut Rng, table: &mut String) -> Vec<Act> {
     };
     let early = |rng: &mut Rng| rng.bool().then(|| Duration::from_micros(rng.u64(1000..40_000)));
     let row = format!("k{}", rng.usize(..table.lines().count()));
-    match rng.u32(..20) {
+    match rng.u32(..32) {
         0 | 1 => {
             *table = changed(rng, table);
             let write = Act::Write { name: "rows.csv".to_owned(), content: table.clone() };
@@ -246,7 +250,8 @@ fn act(rng: &mut Rng, table: &mut String) -> Vec<Act> {
 
 /// A run with some of its options.
 pub(crate) fn run(rng: &mut Rng) -> Vec<String> {
-    let mut args: Vec<String> = ["run", "--timeout", "2s", "--poll", "100ms"].map(str::to_owned).into();
+    let mut args: Vec<String> =
+        ["run", "--timeout", "2s", "--poll", "100ms"].map(str::to_owned).into();
     let mut add = |name: &str, value: String| args.extend([name.to_owned(), value]);
     add("--route", ["auto", "batch", "batch", "realtime"][rng.usize(..4)].to_owned());
     if rng.bool() {

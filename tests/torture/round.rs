@@ -79,7 +79,9 @@ pub(crate) fn carry_out(plan: &Plan, tally: &Tally) {
         let context = format!("seed {}, act {nth} {}", plan.seed, act.brief());
         match act {
             Act::Write { name, content } => site.write(name, content),
-            Act::Run { args, kill_after } => do_it(&site, (args, Some(*kill_after)), tally, &context),
+            Act::Run { args, kill_after } => {
+                do_it(&site, (args, Some(*kill_after)), tally, &context);
+            }
             Act::Command { args, kill_after } => do_it(&site, (args, *kill_after), tally, &context),
         }
         kept = still_holds(&site, &kept, &context);
@@ -139,7 +141,9 @@ fn settle(site: &Site, plan: &Plan, before: &Evidence) {
     for nth in 0..RUNS {
         let context = format!("seed {}, last run {nth}", plan.seed);
         let running = site.start(&args, Stop::default());
-        let said = running.end_within(PATIENCE).unwrap_or_else(|said| panic!("{context} hangs: {said:#?}"));
+        let said = running
+            .end_within(PATIENCE)
+            .unwrap_or_else(|said| panic!("{context} hangs: {said:#?}"));
         is_no_mistake(&said, &context);
         if matches!(said.end, End::Code(0 | 3)) {
             let kept = still_holds(site, before, &context);
