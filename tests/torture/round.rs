@@ -154,7 +154,7 @@ fn settle(site: &Site, plan: &Plan, before: &Evidence) {
             let totals = site.ledger().totals;
             let now = (totals.requests, totals.batches_created, totals.files_uploaded);
             let then = (calls.requests, calls.batches_created, calls.files_uploaded);
-            assert_eq!(now, then, "{context}: nothing was left to do");
+            assert_eq!(now, then, "{context}: nothing was left to do: {said:#?} {again:#?}");
             still_holds(site, &kept, &context);
             site.ok(&["export", "out.csv"]);
             return;
