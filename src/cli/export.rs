@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::builder::PossibleValuesParser;
 use serde_json::{Map, json};
 
-use self::place::{Place, PlaceError, same_file};
+pub(crate) use self::place::same_file;
+use self::place::{Place, PlaceError};
 use super::failure::{Exit, Failure};
 use super::prompt;
 use super::text::{count, thousands};

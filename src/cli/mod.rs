@@ -5,6 +5,7 @@
 
 mod add;
 mod audit;
+mod backup;
 mod batches;
 mod cancel;
 mod completions;
@@ -117,6 +118,7 @@ enum Command {
     Export(export::Args),
     Show(show::Args),
     Audit(audit::Args),
+    Backup(backup::Args),
     Retry(retry::Args),
     Simulate(simulate::Args),
     Demo(demo::Args),
@@ -230,6 +232,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Export(args) => export::run(args, context),
         Command::Show(args) => show::run(args, context),
         Command::Audit(args) => audit::run(args, context),
+        Command::Backup(args) => backup::run(args, context),
         Command::Retry(args) => retry::run(args, context),
         Command::Simulate(args) => simulate::run(args, context),
         Command::Demo(args) => demo::run(args, context),

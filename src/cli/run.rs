@@ -19,7 +19,7 @@ use super::progress::Progress;
 use super::server;
 use super::text::{count, moment, parse_some_duration, parse_time, them, thousands, whole};
 use crate::domain::{Event, NanoUsd, Oversized, UnixMs};
-use crate::engine::{self, BatchPlan, Clock, Control, Purpose, RunPlan, Transport};
+use crate::engine::{self, BatchPlan, Clock, Control, Purpose, RunPlan, Transport, World};
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
 use crate::store::{RunFacts, RunLock, Store};
@@ -322,6 +322,7 @@ pub(crate) async fn execute(
         batches: BatchPlan { servers: setup.servers, ..how.batches },
         transport,
         seed: fastrand::u64(..),
+        world: World::real(),
     };
     let path = context.project.clone();
     let open: engine::Opens = Arc::new(move || Store::open_to_read(&path, Clock::now()));

@@ -96,7 +96,7 @@ impl std::fmt::Display for ModelName {
 }
 
 /// The provider's endpoint that a prompt calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Endpoint {
     /// `/chat/completions`, which every compatible server has.
     #[serde(rename = "chat/completions")]

@@ -5,11 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
 
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::task::{Job, Task, encode};
 use crate::domain::{AttemptId, BatchId, PromptId, RequestId, Route, RowId};
@@ -78,7 +76,6 @@ struct Manner<'a> {
     route: Route,
     is_counted: bool,
     room: &'a Arc<Semaphore>,
-    runtime: &'a Handle,
 }
 
 /// Why feeding ended early.
@@ -96,12 +93,12 @@ impl From<StoreError> for Halt {
 }
 
 impl Feeder {
-    /// Hands over what it is asked for, says so each time, and ends when nobody can ask any more. Blocks; for a
-    /// thread of its own.
-    pub(super) fn work(self, asked: &Receiver<Feed>, runtime: &Handle) {
+    /// Hands over what it is asked for, says so each time, and ends when nobody can ask any more. Reads the disk in
+    /// between: for a thread of its own.
+    pub(super) async fn work(self, mut asked: UnboundedReceiver<Feed>) {
         let room = Arc::new(Semaphore::new(ROOM as usize));
-        while let Ok(feed) = asked.recv() {
-            let last = match self.feed(feed, &room, runtime) {
+        while let Some(feed) = asked.recv().await {
+            let last = match self.feed(feed, &room).await {
                 Ok(()) | Err(Halt::Enough) => Fed::Done(self.lane),
                 Err(Halt::Broken(error)) => Fed::Broken(error),
             };
@@ -112,62 +109,87 @@ impl Feeder {
         }
     }
 
-    fn feed(&self, feed: Feed, room: &Arc<Semaphore>, runtime: &Handle) -> Result<(), Halt> {
+    async fn feed(&self, feed: Feed, room: &Arc<Semaphore>) -> Result<(), Halt> {
         match feed {
             Feed::Everything(route) => {
-                let manner = Manner { route, is_counted: false, room, runtime };
-                self.mine.iter().try_for_each(|task| self.feed_task(*task, manner))
+                let manner = Manner { route, is_counted: false, room };
+                for task in &self.mine {
+                    self.feed_task(*task, manner).await?;
+                }
             }
             Feed::OfBatch { batch, route, is_counted } => {
-                let manner = Manner { route, is_counted, room, runtime };
-                self.mine.iter().try_for_each(|task| self.feed_batch(*task, batch, manner))
+                let manner = Manner { route, is_counted, room };
+                for task in &self.mine {
+                    self.feed_batch(*task, batch, manner).await?;
+                }
             }
             Feed::Requests(requests, route) => {
-                let manner = Manner { route, is_counted: true, room, runtime };
-                requests.into_iter().try_for_each(|(task, request)| {
-                    match self.store.open_request(request)? {
-                        Some(due) => self.hand_over(task, due, manner),
-                        None => Ok(()),
+                let manner = Manner { route, is_counted: true, room };
+                for (task, request) in requests {
+                    if let Some(due) = self.store.open_request(request)? {
+                        self.hand_over(task, due, manner).await?;
                     }
-                })
+                }
             }
         }
+        Ok(())
     }
 
-    fn feed_task(&self, index: usize, manner: Manner<'_>) -> Result<(), Halt> {
+    async fn feed_task(&self, index: usize, manner: Manner<'_>) -> Result<(), Halt> {
         let prompt = self.tasks[index].id();
         let mut after = RequestId(0);
         loop {
             let page = self.store.open_requests(prompt, after, PAGE)?;
             let Some(last) = page.last().and_then(|due| due.existing.as_ref()) else { break };
             after = last.id;
-            page.into_iter().try_for_each(|due| self.hand_over(index, due, manner))?;
+            for due in page {
+                self.hand_over(index, due, manner).await?;
+            }
         }
-        self.feed_new(index, prompt, manner)
+        self.feed_new(index, prompt, manner).await
     }
 
-    fn feed_new(&self, index: usize, prompt: PromptId, manner: Manner<'_>) -> Result<(), Halt> {
+    async fn feed_new(
+        &self,
+        index: usize,
+        prompt: PromptId,
+        manner: Manner<'_>,
+    ) -> Result<(), Halt> {
         let mut after = RowId(0);
         loop {
             let page = self.store.unasked_rows(prompt, after, PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.row;
-            page.into_iter().try_for_each(|due| self.hand_over(index, due, manner))?;
+            for due in page {
+                self.hand_over(index, due, manner).await?;
+            }
         }
     }
 
-    fn feed_batch(&self, index: usize, batch: BatchId, manner: Manner<'_>) -> Result<(), Halt> {
+    async fn feed_batch(
+        &self,
+        index: usize,
+        batch: BatchId,
+        manner: Manner<'_>,
+    ) -> Result<(), Halt> {
         let prompt = self.tasks[index].id();
         let mut after = AttemptId(0);
         loop {
             let page = self.store.requests_of_batch((batch, prompt), after, PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = *last;
-            page.into_iter().try_for_each(|(_, due)| self.hand_over(index, due, manner))?;
+            for (_, due) in page {
+                self.hand_over(index, due, manner).await?;
+            }
         }
     }
 
-    fn hand_over(&self, index: usize, request: DueRequest, manner: Manner<'_>) -> Result<(), Halt> {
+    async fn hand_over(
+        &self,
+        index: usize,
+        request: DueRequest,
+        manner: Manner<'_>,
+    ) -> Result<(), Halt> {
         let task = &self.tasks[index];
         let Due::Yes { max_tokens } = is_due(task, &request) else { return Ok(()) };
         let take = |left: u64| left.checked_sub(1);
@@ -179,9 +201,7 @@ impl Feeder {
         let fed = match self.render((index, manner.route), &request, max_tokens) {
             Ok(mut job) => {
                 let units = (job.bytes.len() / UNIT + 1).min(ROOM as usize) as u32;
-                let room = Arc::clone(manner.room);
-                let permit = manner.runtime.block_on(room.acquire_many_owned(units));
-                job.room = permit.ok();
+                job.room = Arc::clone(manner.room).acquire_many_owned(units).await.ok();
                 Fed::Job(self.lane, Box::new(job))
             }
             Err(error) => Fed::Unrenderable {

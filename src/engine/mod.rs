@@ -23,6 +23,7 @@ mod secret;
 mod task;
 mod transport;
 mod worker;
+mod world;
 
 pub use audit::{
     AuditPlan, AuditReport, Bought, Check, Checked, DoubleBuys, Doubts, Finding, KEPT, MakeParts,
@@ -35,4 +36,7 @@ pub use run::run_with;
 pub use run::{BatchPlan, Control, EngineError, MostInBatches, Opens, Purpose, RunPlan, run};
 pub use secret::Secret;
 pub use task::{Prices, Server, Task, TaskParts, message_tokens, overhead_tokens};
+#[doc(hidden)]
+pub use transport::{BrokenBody, Carrying, NoReply, ReplyBody, SentBody, Wire};
 pub use transport::{Proxies, Transport};
+pub use world::World;

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::batches::{BatchServer, Cancel, Desk, DeskLane, DeskSettings, Gate, Slot, Trouble};
-use super::clock::Clock;
 use super::dispatcher::{Dispatcher, Ended, Inbox, Outfit};
 use super::feeder::Feeder;
 use super::lane::Lane;
 use super::task::{Task, encode};
 use super::transport::Transport;
+use super::world::World;
 use crate::domain::{BatchId, Event, HowEnded, Oversized, RequestId, RowId, RunId, Tally, UnixMs};
 use crate::machine::batch::{Step, step};
 use crate::machine::pace::{Pace, PaceSettings};
@@ -23,7 +22,7 @@ use crate::machine::plan::{Left, Liveness};
 use crate::machine::queue::Queue;
 use crate::machine::request::InDoubtPolicy;
 use crate::machine::route::{Asked, HasBatches};
-use crate::store::{BatchRecord, Codec, Fuse, PromptRecord, Store, StoreError, Writer};
+use crate::store::{BatchRecord, Codec, Fuse, PromptRecord, Store, StoreError};
 
 /// For how long a provider's word on its queue is remembered: accounts grow.
 const QUEUE_LIMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
@@ -58,6 +57,8 @@ pub struct RunPlan {
     pub transport: Transport,
     /// For jitter.
     pub seed: u64,
+    /// What it stands on.
+    pub world: World,
 }
 
 /// Why a run could not be carried out.
@@ -141,15 +142,16 @@ pub async fn run_with(
     let mut store = store;
     let tasks = Arc::new(plan.tasks);
     let is_for_answers = plan.batches.purpose == Purpose::Answer;
+    let now = plan.world.clock.time_of_day();
     let before = match is_for_answers {
-        true => take_stock(&mut store, &tasks, plan.in_doubt, &watch)?,
+        true => take_stock(&mut store, &tasks, plan.in_doubt, (now, &watch))?,
         false => left(&store, &tasks, plan.in_doubt)?,
     };
     // What a cancellation makes due is left to the next run.
     let limit = if is_for_answers { plan.limit } else { Some(0) };
     let due: u64 = before.iter().map(Left::due).sum::<u64>().min(limit.unwrap_or(u64::MAX));
     let answered = before.iter().map(|left| left.answered).sum();
-    store.forget_queue_limits(UnixMs(Clock::now().0 - QUEUE_LIMITS_KEPT_MS))?;
+    store.forget_queue_limits(UnixMs(now.0 - QUEUE_LIMITS_KEPT_MS))?;
     let open_batches = store.open_batches()?;
     let in_batches = open_batches.iter().map(|batch| batch.requests).sum();
     watch(Event::Started { run: plan.run, due, answered, in_batches });
@@ -166,11 +168,11 @@ pub async fn run_with(
         // Nobody listens only after the dispatcher has ended.
         let _ = receipts_out.send(group);
     };
-    let writer = Writer::start_with(store, tell, fuse)?;
+    let (writer, scribe) = plan.world.start_writer(store, tell, fuse)?;
     let budget = Arc::new(AtomicU64::new(limit.unwrap_or(u64::MAX)));
-    let (mut threads, mut feeders) = (Vec::new(), Vec::new());
+    let (mut carried, mut feeders) = (Vec::new(), Vec::new());
     for lane in 0..lanes.len() {
-        let (ask, asked) = std::sync::mpsc::channel();
+        let (ask, asked) = unbounded_channel();
         feeders.push(ask);
         let is_mine = |task: &usize| layout.lane_of[*task] == lane && tasks[*task].prompt.is_live;
         let feeder = Feeder {
@@ -182,17 +184,13 @@ pub async fn run_with(
             reuse: plan.reuse,
             out: fed_out.clone(),
         };
-        let runtime = Handle::current();
-        let name = format!("overnight-feeder-{lane}");
-        let thread = std::thread::Builder::new().name(name);
-        threads.push(thread.spawn(move || feeder.work(&asked, &runtime))?);
+        carried.push(plan.world.start_feeder(feeder, asked)?);
     }
     drop(fed_out);
     let first = match is_for_answers {
         true => layout.due_by_lane(&before, limit),
         false => vec![0; lanes.len()],
     };
-    let clock = Clock::start();
     let outfit = Outfit {
         tasks: Arc::clone(&tasks),
         lane_of: layout.lane_of,
@@ -201,7 +199,7 @@ pub async fn run_with(
         desk,
         writer,
         transport: plan.transport,
-        clock,
+        world: plan.world,
         by: plan.batches.by,
         run: plan.run,
         seed: plan.seed,
@@ -216,10 +214,10 @@ pub async fn run_with(
     dispatcher.feed_first(first);
     let Ended { writer, tally, stopped, left_behind } = dispatcher.work(inbox).await;
     // They have ended, or end at their next word: nobody listens to them any more.
-    for thread in threads {
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    for feeder in carried {
+        feeder.end().await;
     }
-    let store = writer.finish().ok_or(EngineError::WriterGone)?;
+    let store = scribe.finish(writer).await.ok_or(EngineError::WriterGone)?;
     let how = match stopped {
         Some(problem) => HowEnded::Stopped(problem),
         None if left_behind.batches > 0 => {
@@ -246,9 +244,9 @@ fn take_stock(
     store: &mut Store,
     tasks: &[Task],
     in_doubt: InDoubtPolicy,
-    watch: &dyn Fn(Event),
+    (now, watch): (UnixMs, &dyn Fn(Event)),
 ) -> Result<Vec<Left>, StoreError> {
-    store.recover(Clock::now())?;
+    store.recover(now)?;
     let before = left(store, tasks, in_doubt)?;
     let is_held = in_doubt == InDoubtPolicy::Hold;
     let requests = before.iter().map(|left| if is_held { left.held } else { left.in_doubt }).sum();

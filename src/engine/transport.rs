@@ -4,17 +4,21 @@
 //! reply means. HTTP/1.1 only: one request a connection at a time, so nothing is repeated behind our back.
 
 use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 pub(super) use reqwest::multipart;
-use tokio_stream::StreamExt;
+use tokio_stream::StreamExt as _;
 use url::Url;
 
 use super::secret::Secret;
 use crate::domain::FailureClass;
-use crate::store::stop_point::{Point, Steps};
+use crate::store::stop_point::{Point, pass, pass_call};
 
 /// The biggest reply that is read: far beyond any answer, far below the memory of a laptop.
 const BIGGEST_REPLY: usize = 64 * 1024 * 1024;
@@ -22,11 +26,44 @@ const BIGGEST_REPLY: usize = 64 * 1024 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends bodies to providers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Transport {
     client: reqwest::Client,
     timeout: Duration,
+    /// Where requests go in a simulation, which has no sockets.
+    wire: Option<Arc<dyn Wire>>,
 }
+
+/// A way to a provider without a socket.
+#[doc(hidden)]
+pub trait Wire: Send + Sync {
+    /// Carries a request there, as it would be written to a socket, and the reply back.
+    fn carry(&self, request: http::Request<SentBody>) -> Carrying;
+}
+
+/// The body of a request on a wire.
+#[doc(hidden)]
+pub type SentBody = UnsyncBoxBody<Bytes, BrokenBody>;
+/// The body of a reply on a wire; it may still be on its way when the head is there.
+#[doc(hidden)]
+pub type ReplyBody = BoxBody<Bytes, BrokenBody>;
+/// A body that broke off, and why.
+#[doc(hidden)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokenBody(String);
+
+impl BrokenBody {
+    /// Makes one of whatever broke it.
+    pub fn of(error: impl Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// A request on its way, until the head of its reply is there.
+#[doc(hidden)]
+pub type Carrying =
+    Pin<Box<dyn Future<Output = Result<http::Response<ReplyBody>, NoReply>> + Send>>;
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -81,28 +118,52 @@ impl Transport {
             Proxies::AsTheSystemSays => builder,
             Proxies::None => builder.no_proxy(),
         };
-        Ok(Self { client: client.build()?, timeout })
+        Ok(Self { client: client.build()?, timeout, wire: None })
+    }
+
+    /// The same, with a wire in the place of sockets.
+    #[doc(hidden)]
+    pub fn by_wire(&self, wire: Arc<dyn Wire>) -> Self {
+        Self { wire: Some(wire), ..self.clone() }
+    }
+
+    /// Sends once and waits for the head of the reply.
+    async fn head_of(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, NoReply> {
+        let request = request.build().map_err(|error| broken(&error))?;
+        let (method, url) = (request.method().clone(), request.url().clone());
+        pass_call(Point::BeforeSend, (method.as_str(), url.path()));
+        let response = match &self.wire {
+            None => self.client.execute(request).await.map_err(|error| broken(&error)),
+            Some(wire) => {
+                let request = http::Request::<reqwest::Body>::try_from(request);
+                let request = request.map_err(|error| broken(&error))?;
+                let request = request.map(|body| body.map_err(BrokenBody::of).boxed_unsync());
+                Ok(wire.carry(request).await?.map(reqwest::Body::wrap).into())
+            }
+        }?;
+        pass_call(Point::ReplyBegun, (method.as_str(), url.path()));
+        Ok(response)
     }
 
     /// Sends a short call about a batch once and waits for the whole reply, for less long than for a model's.
     pub async fn control(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
-        let steps = Steps::of("POST", call.url.path());
-        let sent = self.client.post(call.url).headers(call.headers).body(call.body).send();
-        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key, &steps)).await
+        let sent = self.client.post(call.url).headers(call.headers).body(call.body);
+        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(self.head_of(sent), key)).await
     }
 
     /// Sends once and waits for the whole reply.
     pub async fn send(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
-        let steps = Steps::of("POST", call.url.path());
-        let sent = self.client.post(call.url).headers(call.headers).body(call.body).send();
-        in_time(self.timeout, whole(sent, key, &steps)).await
+        let sent = self.client.post(call.url).headers(call.headers).body(call.body);
+        in_time(self.timeout, whole(self.head_of(sent), key)).await
     }
 
     /// Asks once for what is at `call.url`; its body is not sent.
     pub async fn get(&self, call: Call, key: Option<&Secret>) -> Result<Reply, NoReply> {
-        let steps = Steps::of("GET", call.url.path());
-        let sent = self.client.get(call.url).headers(call.headers).send();
-        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(sent, key, &steps)).await
+        let sent = self.client.get(call.url).headers(call.headers);
+        in_time(self.timeout.min(CONTROL_TIMEOUT), whole(self.head_of(sent), key)).await
     }
 
     /// Sends a form with a file in it once. `bytes` is the file's size, for which time is given.
@@ -112,10 +173,9 @@ impl Transport {
         (form, bytes): (multipart::Form, u64),
         key: Option<&Secret>,
     ) -> Result<Reply, NoReply> {
-        let steps = Steps::of("POST", url.path());
-        let sent = self.client.post(url).headers(headers).multipart(form).send();
+        let sent = self.client.post(url).headers(headers).multipart(form);
         let for_the_bytes = Duration::from_secs(bytes / SLOWEST_BYTES_PER_SECOND);
-        in_time(self.timeout + for_the_bytes, whole(sent, key, &steps)).await
+        in_time(self.timeout + for_the_bytes, whole(self.head_of(sent), key)).await
     }
 
     /// Asks once for a file, to be read part by part.
@@ -124,13 +184,13 @@ impl Transport {
         call: Call,
         key: Option<&Secret>,
     ) -> Result<Result<Download, Reply>, NoReply> {
-        let steps = Steps::of("GET", call.url.path());
-        let sent = self.client.get(call.url).headers(call.headers).send();
-        let response = in_time(self.timeout, begun(sent, &steps)).await?;
+        let sent = self.client.get(call.url).headers(call.headers);
+        let response = in_time(self.timeout, self.head_of(sent)).await?;
         if response.status().is_success() {
-            return Ok(Ok(Download { response, patience: self.timeout, steps }));
+            return Ok(Ok(Download { response, patience: self.timeout }));
         }
-        Ok(Err(in_time(self.timeout, read(response, key, &steps)).await?))
+        let reply = in_time(self.timeout, whole(async { Ok(response) }, key)).await?;
+        Ok(Err(reply))
     }
 }
 
@@ -138,9 +198,8 @@ impl Transport {
 pub(super) fn stream(
     parts: tokio_stream::wrappers::ReceiverStream<std::io::Result<Bytes>>,
 ) -> reqwest::Body {
-    let steps = Steps::of("POST", "a file");
-    reqwest::Body::wrap_stream(parts.map(move |part| {
-        steps.pass(Point::PartSent);
+    reqwest::Body::wrap_stream(parts.map(|part| {
+        pass(Point::PartSent);
         part
     }))
 }
@@ -150,7 +209,6 @@ pub(super) fn stream(
 pub struct Download {
     response: reqwest::Response,
     patience: Duration,
-    steps: Steps,
 }
 
 impl Download {
@@ -158,7 +216,7 @@ impl Download {
     pub async fn next(&mut self) -> Result<Option<Bytes>, NoReply> {
         let next = async { self.response.chunk().await.map_err(|error| broken(&error)) };
         let next = in_time(self.patience, next).await?;
-        self.steps.pass(if next.is_some() { Point::PartCame } else { Point::ReplyWhole });
+        pass(if next.is_some() { Point::PartCame } else { Point::ReplyWhole });
         Ok(next)
     }
 }
@@ -186,29 +244,10 @@ pub enum Proxies {
 }
 
 async fn whole(
-    sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
+    sent: impl Future<Output = Result<reqwest::Response, NoReply>>,
     key: Option<&Secret>,
-    steps: &Steps,
 ) -> Result<Reply, NoReply> {
-    read(begun(sent, steps).await?, key, steps).await
-}
-
-async fn begun(
-    sent: impl Future<Output = Result<reqwest::Response, reqwest::Error>>,
-    steps: &Steps,
-) -> Result<reqwest::Response, NoReply> {
-    steps.pass(Point::BeforeSend);
-    let response = sent.await.map_err(|error| broken(&error))?;
-    steps.pass(Point::ReplyBegun);
-    Ok(response)
-}
-
-async fn read(
-    response: reqwest::Response,
-    key: Option<&Secret>,
-    steps: &Steps,
-) -> Result<Reply, NoReply> {
-    let mut response = response;
+    let mut response = sent.await?;
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
         if body.len() + chunk.len() > BIGGEST_REPLY {
@@ -221,7 +260,7 @@ async fn read(
     }
     let body = body.freeze();
     let body = key.and_then(|key| key.redact(&body)).map_or(body, Bytes::from);
-    steps.pass(Point::ReplyWhole);
+    pass(Point::ReplyWhole);
     Ok(Reply { status: response.status().as_u16(), headers: response.headers().clone(), body })
 }
 

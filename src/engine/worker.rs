@@ -10,7 +10,9 @@ use super::clock::Clock;
 use super::secret::Secret;
 use super::task::Task;
 use super::transport::{Call, NoReply, Reply, Transport};
-use crate::domain::{FailureClass, NanoUsd, Outcome, Reading, Route, Structured, Usage, Verdict};
+use crate::domain::{
+    FailureClass, NanoUsd, Outcome, Reading, Route, Structured, UnixMs, Usage, Verdict,
+};
 use crate::machine::answer_check::AnswerCheck;
 use crate::machine::pace::LimitSeen;
 use crate::provider::{
@@ -87,7 +89,7 @@ pub(super) async fn call(
     let sent = transport.send(call, task.server.key.as_ref()).await;
     let took = clock.elapsed().saturating_sub(start);
     match sent {
-        Ok(reply) => read(task, (ticket, form), &reply, took),
+        Ok(reply) => read(task, (ticket, form), &reply, (took, clock.time_of_day())),
         Err(NoReply { class, message }) => {
             let reading = Reading::failed(class, message);
             Landed::of(ticket, judge(task, form, reading), took)
@@ -95,11 +97,16 @@ pub(super) async fn call(
     }
 }
 
-fn read(task: &Task, (ticket, form): (u64, Structured), reply: &Reply, took: Duration) -> Landed {
+fn read(
+    task: &Task,
+    (ticket, form): (u64, Structured),
+    reply: &Reply,
+    (took, now): (Duration, UnixMs),
+) -> Landed {
     let headers = ReplyHeaders::from_map(&reply.headers);
     let endpoint = task.prompt.spec.endpoint;
     let reading = read_reply(endpoint, reply.status, &headers, &reply.body);
-    let limits = RateHeaders::read(&headers, Clock::now());
+    let limits = RateHeaders::read(&headers, now);
     let mut landed = Landed::of(ticket, judge(task, form, reading), took);
     landed.cost = match (landed.usage, landed.outcome.has_text()) {
         (Some(usage), _) => task.cost(usage, Route::Realtime),

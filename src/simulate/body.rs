@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 
 use super::reply::{INVALID, Problem};
 use super::service::Stop;
+use crate::engine::SentBody;
 
 /// Reads a whole body of at most `most` bytes.
-pub(super) async fn collect(body: Incoming, most: usize) -> Result<Bytes, Stop> {
+pub(super) async fn collect(body: SentBody, most: usize) -> Result<Bytes, Stop> {
     // An announced length is believed at once, so that the caller need not send it all in vain.
     if body.size_hint().lower() > most as u64 {
         return Err(too_large().into());

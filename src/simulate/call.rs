@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -23,6 +22,7 @@ use super::server::Fate;
 use super::service::{State, Stop};
 use super::work::{self, Call, Good, Made};
 use crate::domain::Endpoint;
+use crate::engine::SentBody;
 
 /// The largest body that is read.
 const BODY_BYTES: usize = 128 * 1024 * 1024;
@@ -34,7 +34,7 @@ pub(super) async fn complete(
     state: &State,
     fate: &Fate,
     endpoint: Endpoint,
-    request: Request<Incoming>,
+    request: Request<SentBody>,
 ) -> Result<Reply, Stop> {
     let (head, incoming) = request.into_parts();
     let bytes = body::collect(incoming, BODY_BYTES).await?;

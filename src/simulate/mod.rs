@@ -52,6 +52,7 @@ mod responses;
 mod server;
 mod service;
 mod tokens;
+mod wired;
 mod work;
 
 use std::io;
@@ -68,6 +69,8 @@ use crate::domain::UnixMs;
 pub use fault::{Fault, Moment};
 pub use faults::{FaultError, FaultRule, Faults, When};
 pub use ledger::{Account, Ledger, Totals};
+#[doc(hidden)]
+pub use wired::{Wired, wired};
 
 /// How the simulated provider behaves; [`Settings::new`] gives one that always answers at once.
 #[derive(Clone, Debug)]
@@ -155,7 +158,7 @@ pub struct Simulator {
 pub async fn start(settings: Settings) -> io::Result<Simulator> {
     let listener = server::listen(settings.port).await?;
     let address = listener.local_addr()?;
-    let state = Arc::new(service::State::new(settings)?);
+    let state = Arc::new(service::State::new(settings, true)?);
     let (stop, stopped) = watch::channel(false);
     let listening = tokio::spawn(server::run(listener, Arc::clone(&state), stopped));
     Ok(Simulator { address, state, stop, listening })

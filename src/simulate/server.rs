@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Request;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -21,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::service::{self, State};
+use crate::engine::BrokenBody;
 
 /// How long connections may go on after the simulator is told to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -78,8 +82,10 @@ async fn serve(stream: TcpStream, state: Arc<State>, mut stop: watch::Receiver<b
     let _harmless = stream.set_nodelay(true);
     let fate = Arc::new(Fate::default());
     let wire = TokioIo::new(Wire { stream, fate: Arc::clone(&fate) });
-    let service =
-        service_fn(move |request| service::serve(Arc::clone(&state), Arc::clone(&fate), request));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let request = request.map(|body| body.map_err(BrokenBody::of).boxed_unsync());
+        service::serve(Arc::clone(&state), Arc::clone(&fate), request)
+    });
     let connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(HEAD_BYTES)

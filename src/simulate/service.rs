@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use fastrand::Rng;
 use http::header::{ALLOW, AUTHORIZATION};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::batches::{self, Desk};
@@ -21,6 +20,7 @@ use super::reply::{INVALID, Outgoing, Problem, Reply};
 use super::server::Fate;
 use super::{Settings, call, models};
 use crate::domain::{Endpoint, UnixMs};
+use crate::engine::SentBody;
 
 /// What all connections share.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) truncated: Mutex<HashSet<[u8; 32]>>,
     /// How many requests came, of whatever kind.
     requests: AtomicU64,
+    /// Whether work that takes long may go to a thread of its own.
+    pub(super) has_threads: bool,
 }
 
 /// Why no reply to a good request is made.
@@ -59,7 +61,7 @@ pub(super) struct Closed;
 
 impl State {
     /// Makes the state of a simulator that has seen nothing; opens the ledger's file.
-    pub(super) fn new(settings: Settings) -> io::Result<Self> {
+    pub(super) fn new(settings: Settings, has_threads: bool) -> io::Result<Self> {
         let ledger = Books::open(settings.ledger.as_deref())?;
         let started = (settings.now)();
         let limited = settings.rpm.is_some() || settings.tpm.is_some();
@@ -74,6 +76,7 @@ impl State {
             draws: Draws::default(),
             truncated: Mutex::default(),
             requests: AtomicU64::new(0),
+            has_threads,
         })
     }
 
@@ -108,7 +111,7 @@ impl State {
 pub(super) async fn serve(
     state: Arc<State>,
     fate: Arc<Fate>,
-    request: Request<Incoming>,
+    request: Request<SentBody>,
 ) -> Result<Response<Outgoing>, Closed> {
     let started = Instant::now();
     let number = state.requests.fetch_add(1, Ordering::Relaxed);
@@ -191,7 +194,7 @@ impl Place {
     }
 }
 
-async fn route(state: &Arc<State>, fate: &Fate, request: Request<Incoming>) -> Result<Reply, Stop> {
+async fn route(state: &Arc<State>, fate: &Fate, request: Request<SentBody>) -> Result<Reply, Stop> {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let Some(place) = Place::find(&path) else { return Err(unknown_path(&method, &path).into()) };

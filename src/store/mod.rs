@@ -9,12 +9,13 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `lock` (one run a project), `fuse` (where a test
+//! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `backup` (a copy that is whole), `lock` (one run a project), `fuse` (where a test
 //! breaks off), `stop_point` (where a test stops the process).
 
 mod add;
 mod answers;
 mod audit;
+mod backup;
 mod batches;
 mod codec;
 mod collect;
@@ -45,6 +46,7 @@ pub use audit::{
     RequestEvidence, RowEvidence, RunEvidence, SourceEvidence, StatusEvidence, StrayEvidence,
     Taken, Twins,
 };
+pub use backup::{Backup, leftovers};
 pub use batches::{BatchChange, BatchCost, BatchRecord, InputLine, NewBatch, SeenBatch};
 pub use codec::{Codec, Packed, Unpacked};
 pub use collect::{LineKind, LineOwner, LineSettled, ResultFile, ResultLine, Stray};
@@ -61,4 +63,4 @@ pub use recover::Recovered;
 pub use report::{FailureExample, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
-pub use writer::{Order, Receipt, Writer};
+pub use writer::{Order, Receipt, Turn, Writer, Writing};

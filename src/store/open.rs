@@ -119,6 +119,15 @@ impl Store {
     /// Opens a project as evidence: it is read as it stands, an older one in views that make it look like a newer, and
     /// neither its record nor its format is ever changed.
     pub fn open_as_it_is(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_to_copy(path)?;
+        migrate::show(&store.conn)
+            .and_then(|()| store.conn.pragma_update(None, "query_only", true))
+            .map_err(|error| store.named(error))?;
+        Ok(store)
+    }
+
+    /// Opens a project to be copied: as it is, whatever its format.
+    pub(super) fn open_to_copy(path: &Path) -> Result<Self, StoreError> {
         must_exist(path)?;
         let sql = |error| StoreError::from_sqlite(path, error);
         let is_read_only = std::fs::metadata(path).is_ok_and(|meta| meta.permissions().readonly());
@@ -127,35 +136,18 @@ impl Store {
             // The WAL's own files may have to be made or mended before anything can be read.
             false => connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(sql),
         };
-        let store = match opened {
-            Err(StoreError::ReadOnly { .. }) => Self::open_unwritable(path)?,
-            Err(other) => return Err(other),
-            Ok(conn) => {
-                must_be_ours(&conn, path)?;
-                migrate::show(&conn).map_err(sql)?;
-                Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) }
-            }
-        };
-        store.conn.pragma_update(None, "query_only", true).map_err(sql)?;
-        Ok(store)
-    }
-
-    /// Opens what may not be written. Where no WAL is there, nothing is missed by not asking for one, and SQLite
-    /// makes none: it would be as read-only as the file, and in the way once that may be written again.
-    fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
-        let sql = |error| StoreError::from_sqlite(path, error);
-        let wal = std::fs::metadata(with_suffix(path, "-wal"));
-        let has_wal = wal.is_ok_and(|wal| wal.len() > 0);
-        let beside_wal = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok();
-        let conn = if let Some(conn) = has_wal.then(beside_wal).flatten() {
-            conn
-        } else {
-            let uri = immutable_uri(path);
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            connect(Path::new(&uri), flags).map_err(sql)?
+        let conn = match opened {
+            Err(StoreError::ReadOnly { .. }) => connect_unwritable(path)?,
+            other => other?,
         };
         must_be_ours(&conn, path)?;
-        migrate::show(&conn).map_err(sql)?;
+        Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
+    }
+
+    fn open_unwritable(path: &Path) -> Result<Self, StoreError> {
+        let conn = connect_unwritable(path)?;
+        must_be_ours(&conn, path)?;
+        migrate::show(&conn).map_err(|error| StoreError::from_sqlite(path, error))?;
         Ok(Self { conn, path: path.to_owned(), on_wait: Box::new(|_| ()) })
     }
 
@@ -199,7 +191,7 @@ impl Store {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one home of opening connections")]
-fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "for debug builds"))]
     let mut conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     #[cfg(debug_assertions)]
@@ -214,6 +206,20 @@ fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     // A view or trigger in a file that somebody mailed must not be able to do more than read.
     conn.pragma_update(None, "trusted_schema", false)?;
     Ok(conn)
+}
+
+/// Opens what may not be written. Where no WAL is there, nothing is missed by not asking for one, and SQLite
+/// makes none: it would be as read-only as the file, and in the way once that may be written again.
+fn connect_unwritable(path: &Path) -> Result<Connection, StoreError> {
+    let wal = std::fs::metadata(with_suffix(path, "-wal"));
+    let has_wal = wal.is_ok_and(|wal| wal.len() > 0);
+    let beside_wal = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok();
+    if let Some(conn) = has_wal.then(beside_wal).flatten() {
+        return Ok(conn);
+    }
+    let uri = immutable_uri(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    connect(Path::new(&uri), flags).map_err(|error| StoreError::from_sqlite(path, error))
 }
 
 fn must_exist(path: &Path) -> Result<(), StoreError> {

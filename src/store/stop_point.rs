@@ -28,39 +28,18 @@ pub(crate) enum Point {
     AfterMove,
 }
 
-/// Passes a point that belongs to no call.
+/// Passes a point.
 #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for debug builds"))]
 pub(crate) fn pass(point: Point) {
     #[cfg(debug_assertions)]
-    armed::pass(armed::word(point), "");
+    armed::pass(armed::word(point), ("", ""));
 }
 
-/// The steps of one call.
-#[derive(Clone, Debug)]
-pub(crate) struct Steps {
+/// Passes a point of a call, which is named for the list of points by its method and path.
+#[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for debug builds"))]
+pub(crate) fn pass_call(point: Point, (method, path): (&str, &str)) {
     #[cfg(debug_assertions)]
-    call: String,
-}
-
-impl Steps {
-    /// Names the call for the list of points: its method and path.
-    #[cfg_attr(not(debug_assertions), expect(unused_variables, reason = "for debug builds"))]
-    pub(crate) fn of(method: &str, path: &str) -> Self {
-        Self {
-            #[cfg(debug_assertions)]
-            call: format!("{method} {path}"),
-        }
-    }
-
-    /// Passes a point of the call.
-    #[cfg_attr(
-        not(debug_assertions),
-        expect(unused_variables, clippy::unused_self, reason = "for debug builds")
-    )]
-    pub(crate) fn pass(&self, point: Point) {
-        #[cfg(debug_assertions)]
-        armed::pass(armed::word(point), &self.call);
-    }
+    armed::pass(armed::word(point), (method, path));
 }
 
 #[cfg(debug_assertions)]
@@ -106,11 +85,11 @@ mod armed {
             return Ok(());
         }
         conn.commit_hook(Some(|| {
-            pass("before_commit", "");
+            pass("before_commit", ("", ""));
             false
         }))?;
         conn.wal_hook(Some(|wal: &mut rusqlite::hooks::Wal, pages| {
-            pass("after_commit", "");
+            pass("after_commit", ("", ""));
             match pages >= CHECKPOINT_PAGES {
                 true => wal.checkpoint(),
                 false => Ok(()),
@@ -130,13 +109,13 @@ mod armed {
         }
     }
 
-    pub(super) fn pass(point: &str, what: &str) {
+    pub(super) fn pass(point: &str, (method, path): (&str, &str)) {
         let Some(armed) = ARMED.get() else { return };
         let mut armed = armed.lock().unwrap_or_else(PoisonError::into_inner);
         armed.passed += 1;
         if let Some(list) = &mut armed.list {
             // One write a line, so that it is whole whatever comes next; a list that cannot be written is short.
-            let _ = list.write_all(format!("{point} {what}\n").as_bytes());
+            let _ = list.write_all(format!("{point} {method} {path}\n").as_bytes());
         }
         if armed.stop_at == Some(armed.passed) {
             std::process::abort();

@@ -12,7 +12,7 @@
 //! reply that was paid for, so it is tried again until the disk takes it or patience ends.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -178,9 +178,11 @@ pub enum Receipt {
     Trouble(String),
 }
 
-/// The handle on the writer thread.
+/// The handle on whoever writes: a thread, or the caller's own turns.
 pub struct Writer {
     orders: Option<Sender<Order>>,
+    /// Tells whoever writes by turns that there is something to write, or nothing any more.
+    stir: Option<Box<dyn Fn() + Send + Sync>>,
     thread: Option<JoinHandle<Store>>,
 }
 
@@ -200,11 +202,24 @@ impl Writer {
         receipts: impl Fn(Vec<Receipt>) + Send + 'static,
         fuse: Option<Fuse>,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = channel();
+        let (sender, orders) = channel();
+        let writing = Writing { store, orders, receipts: Box::new(receipts) };
         let thread = std::thread::Builder::new()
             .name("overnight-writer".to_owned())
-            .spawn(move || write_all(store, &receiver, (&receipts, fuse)))?;
-        Ok(Self { orders: Some(sender), thread: Some(thread) })
+            .spawn(move || writing.work(fuse))?;
+        Ok(Self { orders: Some(sender), stir: None, thread: Some(thread) })
+    }
+
+    /// Makes one without a thread, for a simulation: it is the caller who writes, turn by turn, when `stir` is called.
+    #[doc(hidden)]
+    pub fn by_hand(
+        store: Store,
+        receipts: impl Fn(Vec<Receipt>) + Send + 'static,
+        stir: impl Fn() + Send + Sync + 'static,
+    ) -> (Self, Writing) {
+        let (sender, orders) = channel();
+        let writing = Writing { store, orders, receipts: Box::new(receipts) };
+        (Self { orders: Some(sender), stir: Some(Box::new(stir)), thread: None }, writing)
     }
 
     /// Hands in an order. Its receipt comes once it is on the disk.
@@ -212,6 +227,9 @@ impl Writer {
         // A send fails only after `finish`, or if the thread is gone; then no receipt comes and the run says so.
         if let Some(orders) = &self.orders {
             let _ = orders.send(order);
+        }
+        if let Some(stir) = &self.stir {
+            stir();
         }
     }
 
@@ -222,34 +240,83 @@ impl Writer {
     }
 }
 
-fn write_all(
-    mut store: Store,
-    orders: &Receiver<Order>,
-    (receipts, mut fuse): (&impl Fn(Vec<Receipt>), Option<Fuse>),
-) -> Store {
-    let most = fuse.as_ref().map_or(GROUP, |fuse| fuse.group);
-    while let Ok(first) = orders.recv() {
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        if let Some(stir) = &self.stir {
+            stir();
+        }
+    }
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Orders were carried out, in one commit.
+    Wrote,
+    /// Nothing waited.
+    Nothing,
+    /// Nothing waits, and nothing can come any more.
+    Over,
+}
+
+/// The side that writes.
+pub struct Writing {
+    store: Store,
+    orders: Receiver<Order>,
+    receipts: Box<dyn Fn(Vec<Receipt>) + Send>,
+}
+
+impl Writing {
+    fn work(mut self, mut fuse: Option<Fuse>) -> Store {
+        let most = fuse.as_ref().map_or(GROUP, |fuse| fuse.group);
+        while let Ok(first) = self.orders.recv() {
+            let group = self.gather(first, most);
+            let spark = fuse.as_mut().map_or(Spark::Far, Fuse::burn);
+            match spark {
+                Spark::Far => write_group(&mut self.store, group, &self.receipts),
+                Spark::AtLast => write_group(&mut self.store, group, &|_| ()),
+                Spark::Burnt => {}
+            }
+            if spark != Spark::Far {
+                if let Some(fuse) = fuse {
+                    (fuse.burnt)();
+                }
+                break;
+            }
+        }
+        self.store
+    }
+
+    /// Carries out what waits, at most so many orders.
+    pub fn turn(&mut self, most: usize) -> Turn {
+        match self.orders.try_recv() {
+            Ok(first) => {
+                let group = self.gather(first, most);
+                write_group(&mut self.store, group, &self.receipts);
+                Turn::Wrote
+            }
+            Err(TryRecvError::Empty) => Turn::Nothing,
+            Err(TryRecvError::Disconnected) => Turn::Over,
+        }
+    }
+
+    /// Gives the store back; what still waits is lost.
+    pub fn into_store(self) -> Store {
+        self.store
+    }
+
+    /// Takes what has queued behind an order.
+    fn gather(&self, first: Order, most: usize) -> Vec<Order> {
         let mut group = vec![first];
         while group.len() < most {
-            match orders.try_recv() {
+            match self.orders.try_recv() {
                 Ok(order) => group.push(order),
                 Err(_) => break,
             }
         }
-        let spark = fuse.as_mut().map_or(Spark::Far, Fuse::burn);
-        match spark {
-            Spark::Far => write_group(&mut store, group, receipts),
-            Spark::AtLast => write_group(&mut store, group, &|_| ()),
-            Spark::Burnt => {}
-        }
-        if spark != Spark::Far {
-            if let Some(fuse) = fuse {
-                (fuse.burnt)();
-            }
-            break;
-        }
+        group
     }
-    store
 }
 
 fn write_group(store: &mut Store, mut group: Vec<Order>, receipts: &impl Fn(Vec<Receipt>)) {

@@ -18,7 +18,7 @@ use overnight::domain::{
 };
 use overnight::engine::{
     self, BatchPlan, BatchServer, Clock, Control, MostInBatches, Prices, Proxies, Purpose, RunPlan,
-    Server, Task, TaskParts, Transport,
+    Server, Task, TaskParts, Transport, World,
 };
 use overnight::machine::answer_check::AnswerCheck;
 use overnight::machine::pace::PaceSettings;
@@ -281,6 +281,7 @@ impl Project {
             },
             transport: Transport::new(Duration::from_secs(20), Proxies::None).unwrap(),
             seed: fastrand::u64(..),
+            world: World::real(),
         };
         let path = self.path();
         let open: engine::Opens = Arc::new(move || Store::open_to_read(&path, Clock::now()));

@@ -6,7 +6,9 @@ use super::finding::{Check, Finding, Findings};
 use super::ground::{Bought, Ground, Tally};
 use crate::domain::{BatchEnd, BatchStatus, Endpoint, RemoteStatus};
 use crate::machine::batch::{BatchMove, next};
-use crate::provider::batch::{BatchObject, Garbled, attempt_of, batch_object, batch_page, result_line};
+use crate::provider::batch::{
+    BatchObject, Garbled, attempt_of, batch_object, batch_page, result_line,
+};
 use crate::store::{BatchEvidence, StatusEvidence, Store, StrayEvidence, Taken, Unpacked};
 
 /// Checks batches against what was counted of their attempts.
@@ -140,7 +142,7 @@ fn of_replies(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     let mut told: Option<BatchObject> = None;
     for step in seen {
         let Some(reply) = &step.reply else { continue };
-        let Some(object) = told_in(reply, batch) else {
+        let Some(object) = told_of(batch, reply) else {
             wrong.push(format!("what the provider said of it as {} cannot be read", step.status));
             continue;
         };
@@ -200,12 +202,17 @@ fn of_replies(batch: &BatchEvidence, seen: &[&StatusEvidence]) -> Vec<String> {
     wrong
 }
 
-/// Finds the batch in a reply: it is the reply, or stands in a page of a listing in which it was found again.
-fn told_in(reply: &[u8], batch: &BatchEvidence) -> Option<BatchObject> {
-    batch_object(reply).ok().or_else(|| {
-        let listed = batch_page(reply).ok()?.items;
-        listed.into_iter().find(|object| batch.provider_id.as_deref() == Some(&object.id))
-    })
+/// Finds what a reply says of a batch. One that was found in a list once stood on record with all of the list.
+fn told_of(batch: &BatchEvidence, reply: &[u8]) -> Option<BatchObject> {
+    let is_it = |object: &BatchObject| {
+        Some(&object.id) == batch.provider_id.as_ref()
+            || object.token.as_ref() == Some(&batch.token)
+    };
+    let in_list = || {
+        let page = batch_page(reply).ok()?;
+        page.items.into_iter().map(|item| item.object).find(is_it)
+    };
+    batch_object(reply).ok().or_else(in_list)
 }
 
 /// Says whether a status is put down for what the provider said. A batch that was just created, and one that is

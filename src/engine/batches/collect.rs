@@ -13,12 +13,13 @@ use tokio::sync::oneshot;
 use super::slot::SlotId;
 use super::steps::{Counter, Did, Stepped, Trouble};
 use crate::domain::{
-    AttemptId, BatchId, FailureClass, NanoUsd, Outcome, PromptId, Reading, RequestId, Route,
+    AttemptId, BatchId, FailureClass, NanoUsd, Outcome, PromptId, Reading, RequestId, Route, UnixMs,
 };
 use crate::engine::clock::Clock;
 use crate::engine::task::Task;
 use crate::engine::transport::Call;
 use crate::engine::worker::judge;
+use crate::engine::world::Hands;
 use crate::provider::batch::{Garbled, Line, Lines, attempt_of, result_line};
 use crate::store::{
     Codec, LineKind, LineOwner, NewBatch, ResultFile, ResultLine, Settlement, Store, Stray,
@@ -35,6 +36,7 @@ pub(in crate::engine) struct Collecting {
     pub(in crate::engine) id: BatchId,
     pub(in crate::engine) new: Arc<NewBatch>,
     pub(in crate::engine) tasks: Arc<Vec<Task>>,
+    pub(in crate::engine) clock: Clock,
     pub(in crate::engine) out: UnboundedSender<Stepped>,
     /// Whether a last line that ends in the middle is taken as it is.
     pub(in crate::engine) takes_cut: bool,
@@ -114,14 +116,14 @@ async fn read_file(
             let rest = chunk.split_off(chunk.len().min(CHUNK));
             let full = std::mem::replace(&mut chunk, rest);
             bytes = chunk.iter().map(|raw| raw.bytes.len()).sum();
-            store = hand_over(collecting, (file, full), store).await?;
+            store = hand_over((counter.hands, collecting), (file, full), store).await?;
         }
     }
-    hand_over(collecting, (file, chunk), store).await
+    hand_over((counter.hands, collecting), (file, chunk), store).await
 }
 
 async fn hand_over(
-    collecting: &Arc<Collecting>,
+    (hands, collecting): (Hands, &Arc<Collecting>),
     (file, raw): (ResultFile, Vec<Raw>),
     store: Store,
 ) -> Result<Store, Trouble> {
@@ -129,12 +131,9 @@ async fn hand_over(
         return Ok(store);
     }
     let reader = Arc::clone(collecting);
-    let read = tokio::task::spawn_blocking(move || {
-        let read = read_lines(&reader, (file, raw), &store);
-        (read, store)
-    });
+    let read = hands.offload(move || (read_lines(&reader, (file, raw), &store), store));
     let (read, store) =
-        read.await.map_err(|_| Trouble::Record("reading the results broke off".to_owned()))?;
+        read.await.ok_or_else(|| Trouble::Record("reading the results broke off".to_owned()))?;
     let ReadLines { lines, first, is_cut } = read?;
     let (go, went) = oneshot::channel();
     let did = Did::Lines(lines, first, go);
@@ -160,6 +159,7 @@ fn read_lines(
 ) -> Result<ReadLines, Trouble> {
     let tasks: HashMap<PromptId, usize> =
         collecting.tasks.iter().enumerate().map(|(index, task)| (task.id(), index)).collect();
+    let now = collecting.clock.time_of_day();
     let mut read = ReadLines { lines: Vec::with_capacity(raw.len()), first: None, is_cut: false };
     for raw in raw {
         let line = result_line(collecting.new.endpoint, &raw.bytes);
@@ -183,7 +183,8 @@ fn read_lines(
         };
         let kind = if let Some((attempt, owner, task)) = owner {
             let task = (task, &collecting.tasks[task]);
-            let (settlement, is_good) = settlement(task.1, (attempt, &owner), (found, &raw.bytes));
+            let (settlement, is_good) =
+                settlement(task.1, (attempt, &owner), (found, &raw.bytes), now);
             if is_good && read.first.is_none() && task.1.reply_codec.get().is_none() {
                 read.first = Some((task.0, Bytes::copy_from_slice(&raw.bytes)));
             }
@@ -203,6 +204,7 @@ fn settlement(
     task: &Task,
     (attempt, owner): (AttemptId, &LineOwner),
     (line, raw): (Option<crate::provider::batch::ResultLine>, &[u8]),
+    now: UnixMs,
 ) -> (Settlement, bool) {
     let of: (AttemptId, RequestId) = (attempt, owner.request);
     let (reading, status_code, request_id) = if let Some(line) = line {
@@ -229,7 +231,7 @@ fn settlement(
         usage,
         cost,
         reply: codec.pack(raw).ok(),
-        ..Settlement::bare(of, judged.outcome, Clock::now())
+        ..Settlement::bare(of, judged.outcome, now)
     };
     (settlement, judged.outcome == Outcome::Answered)
 }

@@ -1,6 +1,6 @@
 //! Which batch a request gets a place in, or which other way it goes. Holds no socket and asks no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(in crate::engine) struct DeskLane {
     pub(in crate::engine) limits: BatchLimits,
     pub(in crate::engine) queue: Queue,
     /// The batch of each endpoint that takes requests.
-    open: HashMap<Endpoint, SlotId>,
+    open: BTreeMap<Endpoint, SlotId>,
     /// When they take no more, though they are small.
     pub(in crate::engine) close_at: Option<Duration>,
     /// Whether what came last came back from batches.
@@ -78,7 +78,7 @@ impl DeskLane {
             probe: if has == HasBatches::Perhaps { Probe::Needed } else { Probe::Done },
             limits,
             queue,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             close_at: None,
             is_fed_again: false,
             held: VecDeque::new(),

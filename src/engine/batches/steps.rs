@@ -17,6 +17,7 @@ use super::slot::SlotId;
 use crate::domain::FailureClass;
 use crate::engine::secret::Secret;
 use crate::engine::transport::{Call, NoReply, Reply, Transport};
+use crate::engine::world::Hands;
 use crate::provider::ReplyHeaders;
 use crate::provider::batch::{
     BatchObject, BatchUrls, FileObject, NewBatch, Page, Refusal, RefusalOf, Unreadable,
@@ -47,7 +48,7 @@ impl BatchServer {
     /// Asks the server to end a batch, outside of any run. The error is in words.
     pub async fn ask_to_cancel(&self, transport: &Transport, id: &str) -> Result<(), String> {
         let server = std::sync::Arc::new(self.clone());
-        let counter = Counter { transport: transport.clone(), server };
+        let counter = Counter { transport: transport.clone(), server, hands: Hands::Threads };
         counter.cancel(id).await.map(drop).map_err(|trouble| trouble.words())
     }
 }
@@ -154,18 +155,19 @@ impl From<Unreadable> for Trouble {
 pub(in crate::engine) struct Counter {
     pub(in crate::engine) transport: Transport,
     pub(in crate::engine) server: std::sync::Arc<BatchServer>,
+    pub(in crate::engine) hands: Hands,
 }
 
 /// Starts a step. What came of it is sent even where the step breaks off.
 pub(in crate::engine) fn hand(
-    slot: SlotId,
+    (slot, hands): (SlotId, Hands),
     out: UnboundedSender<Stepped>,
     broken: impl FnOnce(Trouble) -> Did + Send + 'static,
     work: impl Future<Output = Did> + Send + 'static,
 ) -> AbortHandle {
-    let work = tokio::spawn(work);
+    let work = hands.spawn(work);
     let handle = work.abort_handle();
-    tokio::spawn(async move {
+    hands.spawn(async move {
         let did = match work.await {
             Ok(did) => did,
             Err(error) if error.is_cancelled() => return,
@@ -279,8 +281,8 @@ impl Counter {
         for _ in 0..MOST_PAGES {
             let reply = Self::whole(self.get(url(after.as_deref())).await?)?;
             let page = read(&reply.body)?;
-            if let Some(found) = page.items.into_iter().find(&is_it) {
-                return Ok(Some((found, reply.body)));
+            if let Some(found) = page.items.into_iter().find(|item| is_it(&item.object)) {
+                return Ok(Some((found.object, Bytes::from(found.raw))));
             }
             match page.next {
                 None => return Ok(None),

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::steps::{Counter, Trouble};
 use crate::domain::{AttemptId, BatchId, custom_id};
 use crate::engine::transport::multipart::{Form, Part};
+use crate::engine::world::Hands;
 use crate::provider::batch::{file_name, file_object, mentions_expiry, write_input_line};
 use crate::store::{NewBatch, Store};
 
@@ -47,10 +48,9 @@ impl Counter {
         store: Store,
     ) -> Result<String, Trouble> {
         let (parts, stream) = channel(AHEAD);
-        let (name, batch) = (file_name(&new.token), Arc::clone(new));
-        let reading =
-            tokio::task::spawn_blocking(move || read(&store, (&batch, id, bytes), &parts));
-        let form = form((name, bytes), stream, expires)?;
+        let lines = Reading { batch: id, new: Arc::clone(new), bytes, hands: self.hands };
+        let reading = self.hands.spawn(lines.hand_over(store, parts));
+        let form = form((file_name(&new.token), bytes), stream, expires)?;
         let mut headers = self.server.headers.clone();
         headers.remove(CONTENT_TYPE);
         let to = (self.server.urls.files(), headers);
@@ -84,44 +84,66 @@ fn form(
     Ok(form.part("file", file))
 }
 
-/// Reads the lines and hands them over. A file of another size than the record says is never completed.
-fn read(
-    store: &Store,
-    (new, id, bytes): (&NewBatch, BatchId, u64),
-    out: &Sender<Result<Bytes, Error>>,
-) -> Result<(), String> {
-    let (mut part, mut sent, mut after) = (Vec::with_capacity(PART), 0u64, AttemptId(0));
-    loop {
-        let page =
-            store.input_lines(id, (after, PAGE)).map_err(|error| fail(out, error.to_string()))?;
-        let Some(last) = page.last() else { break };
-        after = last.attempt;
-        for line in &page {
-            let custom_id = custom_id(&new.token, line.attempt);
-            write_input_line(&mut part, &custom_id, new.endpoint, &line.body);
-            if part.len() >= PART {
-                sent += part.len() as u64;
-                let full = std::mem::replace(&mut part, Vec::with_capacity(PART));
-                if out.blocking_send(Ok(Bytes::from(full))).is_err() {
-                    // The connection broke, which is told by whoever has it.
-                    return Ok(());
+/// Reads the lines of an input file.
+struct Reading {
+    batch: BatchId,
+    new: Arc<NewBatch>,
+    /// What the file has on record.
+    bytes: u64,
+    hands: Hands,
+}
+
+impl Reading {
+    /// Reads the lines and hands them over. A file of another size than the record says is never completed.
+    async fn hand_over(
+        self,
+        store: Store,
+        out: Sender<Result<Bytes, Error>>,
+    ) -> Result<(), String> {
+        let (mut store, mut part) = (store, Vec::with_capacity(PART));
+        let (mut sent, mut after) = (0u64, AttemptId(0));
+        loop {
+            let batch = self.batch;
+            let page = self.hands.offload(move || (store.input_lines(batch, (after, PAGE)), store));
+            let Some((page, back)) = page.await else {
+                return Err(fail(&out, "reading the record broke off".to_owned()).await);
+            };
+            store = back;
+            let page = match page {
+                Ok(page) => page,
+                Err(error) => return Err(fail(&out, error.to_string()).await),
+            };
+            let Some(last) = page.last() else { break };
+            after = last.attempt;
+            for line in &page {
+                let custom_id = custom_id(&self.new.token, line.attempt);
+                write_input_line(&mut part, &custom_id, self.new.endpoint, &line.body);
+                if part.len() >= PART {
+                    sent += part.len() as u64;
+                    let full = std::mem::replace(&mut part, Vec::with_capacity(PART));
+                    if out.send(Ok(Bytes::from(full))).await.is_err() {
+                        // The connection broke, which is told by whoever has it.
+                        return Ok(());
+                    }
                 }
             }
         }
+        sent += part.len() as u64;
+        if sent != self.bytes {
+            let words = format!(
+                "the input file of batch {} has {sent} bytes where {} are on record",
+                self.batch, self.bytes
+            );
+            return Err(fail(&out, words).await);
+        }
+        // As above.
+        let _ = out.send(Ok(Bytes::from(part))).await;
+        Ok(())
     }
-    sent += part.len() as u64;
-    if sent != bytes {
-        let words =
-            format!("the input file of batch {id} has {sent} bytes where {bytes} are on record");
-        return Err(fail(out, words));
-    }
-    // As above.
-    let _ = out.blocking_send(Ok(Bytes::from(part)));
-    Ok(())
 }
 
-fn fail(out: &Sender<Result<Bytes, Error>>, words: String) -> String {
-    let _ = out.blocking_send(Err(Error::other("the record cannot be read")));
+async fn fail(out: &Sender<Result<Bytes, Error>>, words: String) -> String {
+    let _ = out.send(Err(Error::other("the record cannot be read"))).await;
     words
 }
 

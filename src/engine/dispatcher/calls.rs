@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::clock::Clock;
 use super::super::followers::Follower;
 use super::super::pending::{Flight, Pending, Settling};
 use super::super::task::Job;
@@ -58,11 +57,11 @@ impl Dispatcher {
         let ticket = self.tickets;
         self.tally.sent += 1;
         let what = (flight.job.task, flight.job.bytes.clone(), flight.job.form);
-        let with = (self.outfit.transport.clone(), self.outfit.clock);
+        let with = (self.outfit.transport.clone(), self.outfit.world.clock);
         let call = worker::call(ticket, Arc::clone(&self.outfit.tasks), what, with);
         let parachute = Parachute::new(ticket, self.outfit.landing.clone());
         self.flying.insert(ticket, flight);
-        tokio::spawn(async move { parachute.land(call.await) });
+        self.outfit.world.hands.spawn(async move { parachute.land(call.await) });
     }
 
     pub(super) fn landed(&mut self, mut landed: Landed) {
@@ -79,7 +78,7 @@ impl Dispatcher {
             attempt: flight.attempt,
             request: flight.request,
             outcome: landed.outcome,
-            at: Clock::now(),
+            at: self.outfit.world.clock.time_of_day(),
             answer: landed.answer,
             error: landed.error.clone(),
             status_code: landed.status_code,
@@ -103,7 +102,7 @@ impl Dispatcher {
     }
 
     fn adjust_pace(&mut self, flight: &Flight, landed: &Landed) {
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let jitter = self.rng.f64();
         let pace = &mut self.outfit.lanes[self.outfit.lane_of[flight.job.task]].pace;
         let heard = Heard {
@@ -142,7 +141,7 @@ impl Dispatcher {
             is_first_try: flight.number == 1,
             has_reply: landed.status_code.is_some(),
         };
-        let halt = self.watchdog.look(self.outfit.clock.elapsed(), seen);
+        let halt = self.watchdog.look(self.outfit.world.clock.elapsed(), seen);
         let message = || landed.error.clone().unwrap_or_default();
         match halt {
             Some(Halt::Provider(class)) => {
@@ -162,7 +161,7 @@ impl Dispatcher {
             return;
         }
         let prompt = self.outfit.tasks[task].id();
-        let at = Clock::now();
+        let at = self.outfit.world.clock.time_of_day();
         self.order(Pending::AskInWords, |ticket| Order::AskInWords { ticket, prompt, at });
         self.tell(Event::AsksInWords { prompt: self.prompt_name(task) });
     }
@@ -240,7 +239,7 @@ impl Dispatcher {
             Some(class) => backoff(class, job.failures, asked, self.rng.f64()),
             None => Duration::ZERO,
         };
-        let at = self.outfit.clock.elapsed() + delay;
+        let at = self.outfit.world.clock.elapsed() + delay;
         self.outfit.lanes[self.outfit.lane_of[job.task]].push_later(at, job);
     }
 }

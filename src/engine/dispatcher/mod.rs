@@ -16,15 +16,13 @@
 mod batches;
 mod calls;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::batches::{Desk, Hand, Stepped, Trouble};
-use super::clock::Clock;
 use super::feeder::{Fed, Feed};
 use super::followers::{Follower, Followers, Then, then};
 use super::lane::Lane;
@@ -33,6 +31,7 @@ use super::run::{Control, Watch};
 use super::task::{Job, Task, encode};
 use super::transport::Transport;
 use super::worker::Landed;
+use super::world::World;
 use crate::domain::{Event, Problem, PromptId, RequestId, Route, RunId, State, Tally, UnixMs};
 use crate::machine::pace::Permit;
 use crate::machine::stop::Watchdog;
@@ -57,11 +56,11 @@ pub(super) struct Outfit {
     pub(super) lane_of: Vec<usize>,
     pub(super) lanes: Vec<Lane>,
     /// Asks each lane's feeder.
-    pub(super) feeders: Vec<Sender<Feed>>,
+    pub(super) feeders: Vec<UnboundedSender<Feed>>,
     pub(super) desk: Desk,
     pub(super) writer: Writer,
     pub(super) transport: Transport,
-    pub(super) clock: Clock,
+    pub(super) world: World,
     /// When what batches have not answered goes by calls.
     pub(super) by: Option<UnixMs>,
     pub(super) run: RunId,
@@ -151,7 +150,7 @@ impl Dispatcher {
             if self.is_done() {
                 break;
             }
-            let now = self.outfit.clock.elapsed();
+            let now = self.outfit.world.clock.elapsed();
             let sleep = wake.map_or(Duration::from_hours(1), |at| at.saturating_sub(now));
             tokio::select! {
                 biased;
@@ -233,7 +232,7 @@ impl Dispatcher {
 
     fn pump_lane(&mut self, index: usize) -> Option<Duration> {
         loop {
-            let now = self.outfit.clock.elapsed();
+            let now = self.outfit.world.clock.elapsed();
             let lane = &mut self.outfit.lanes[index];
             let Some(tokens) = lane.peek(now).map(Job::guessed_tokens) else {
                 return lane.next_retry();
@@ -272,7 +271,7 @@ impl Dispatcher {
             way,
             max_tokens: job.max_tokens,
             sent_body: job.sent_body.clone(),
-            at: Clock::now(),
+            at: self.outfit.world.clock.time_of_day(),
             reuse: job.reuse,
         });
         self.order(Pending::Promise(job), |ticket| Order::Promise(ticket, promise));
@@ -411,7 +410,7 @@ impl Dispatcher {
         match then(state) {
             Then::Share => waited.into_iter().for_each(|follower| self.share(follower, request)),
             Then::TryThemselves => {
-                let mut by_lane: HashMap<usize, Vec<(usize, RequestId)>> = HashMap::new();
+                let mut by_lane: BTreeMap<usize, Vec<(usize, RequestId)>> = BTreeMap::new();
                 for follower in waited {
                     let lane = self.outfit.lane_of[follower.task];
                     by_lane.entry(lane).or_default().push((follower.task, follower.request));

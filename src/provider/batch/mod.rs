@@ -28,7 +28,8 @@ pub use input::{
 };
 pub use lines::{Line, Lines, MAX_LINE_BYTES};
 pub use objects::{
-    BatchObject, FileObject, Page, Unreadable, batch_object, batch_page, file_object, file_page,
+    BatchObject, Entry, FileObject, Page, Unreadable, batch_object, batch_page, file_object,
+    file_page,
 };
 pub use problems::{BatchProblem, TokenLimit, token_limit};
 pub use refusal::{Refusal, RefusalOf, mentions_expiry, mentions_missing_file, refusal};

@@ -59,9 +59,18 @@ pub struct BatchObject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
     /// What can be read of it, in its order; an entry without an id is passed over.
-    pub items: Vec<T>,
+    pub items: Vec<Entry<T>>,
     /// The cursor of the next page, if there is one. A server can give the same one for ever.
     pub next: Option<String>,
+}
+
+/// One entry of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// What it says.
+    pub object: T,
+    /// Its JSON, as it came.
+    pub raw: String,
 }
 
 /// A reply that says success and does not hold what was asked for. Never repeats any of it.
@@ -205,11 +214,14 @@ fn page<W: OnWire>(body: &[u8]) -> Read<Page<W::Object>> {
     };
     let items: Vec<_> = entries
         .iter()
-        .filter_map(|entry| object::<W>(entry.get().as_bytes()).ok().flatten())
+        .filter_map(|entry| {
+            let object = object::<W>(entry.get().as_bytes()).ok().flatten()?;
+            Some(Entry { object, raw: entry.get().to_owned() })
+        })
         .collect();
     let is_last = page.has_more.get() != Some(Flag(true));
     let cursor = page.last_id.get().map(|Id(id)| id);
-    let cursor = cursor.or_else(|| items.last().map(|item| W::id(item).to_owned()));
+    let cursor = cursor.or_else(|| items.last().map(|item| W::id(&item.object).to_owned()));
     Ok(match cursor {
         _ if is_last => Ok(Page { items, next: None }),
         None if !entries.is_empty() => Err(NO_CURSOR),
@@ -362,7 +374,7 @@ mod tests {
     }
 
     fn ids<T>(page: &Page<T>, id: impl Fn(&T) -> &str) -> String {
-        page.items.iter().map(id).collect::<Vec<_>>().join(" ")
+        page.items.iter().map(|item| id(&item.object)).collect::<Vec<_>>().join(" ")
     }
 
     fn batches(text: &str) -> (String, Option<String>) {

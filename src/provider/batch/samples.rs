@@ -102,7 +102,7 @@ fn of_problem(BatchProblem { code, message, line }: BatchProblem) -> Value {
 }
 
 fn of_page<T>(Page { items, next }: Page<T>, each: impl Fn(T) -> Value) -> Value {
-    json!({"items": items.into_iter().map(each).collect::<Vec<_>>(), "next": next})
+    json!({"items": items.into_iter().map(|item| each(item.object)).collect::<Vec<_>>(), "next": next})
 }
 
 fn of_refusal(RefusalOf { kind, message, retry_after }: RefusalOf) -> Value {

@@ -19,7 +19,6 @@ mod schedule;
 use std::sync::Arc;
 
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 pub(super) use desk::Desk;
@@ -36,6 +35,7 @@ use super::reply::{INVALID, Problem, Reply};
 use super::service::{State, Stop};
 use super::{body, work};
 use crate::domain::Endpoint;
+use crate::engine::SentBody;
 
 /// The largest body of a create.
 const BODY_BYTES: usize = 1024 * 1024;
@@ -45,7 +45,7 @@ const LIST_LIMIT: usize = 20;
 const TOLD_TOKENS: u64 = 2_000_000;
 
 /// Answers `POST /v1/batches`.
-pub(super) async fn create(state: &Arc<State>, request: Request<Incoming>) -> Result<Reply, Stop> {
+pub(super) async fn create(state: &Arc<State>, request: Request<SentBody>) -> Result<Reply, Stop> {
     let (head, incoming) = request.into_parts();
     state.check_key(&head.headers)?;
     body::check_type(&head.headers, "application/json")?;
@@ -246,6 +246,9 @@ pub(super) async fn off_thread<T: Send + 'static>(
     state: &Arc<State>,
     work: impl FnOnce(&State) -> T + Send + 'static,
 ) -> Result<T, Problem> {
+    if !state.has_threads {
+        return Ok(work(state));
+    }
     let state = Arc::clone(state);
     let done = tokio::task::spawn_blocking(move || work(&state)).await;
     done.map_err(|_| Problem::server_error())

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde_json::{Map, Value, json};
 
 use super::shelf::{BATCH_LIFETIME_S, NewFile};
+use crate::engine::SentBody;
 use crate::simulate::Settings;
 use crate::simulate::body;
 use crate::simulate::check::storage;
@@ -32,7 +32,7 @@ struct Sent {
 pub(super) async fn read(
     settings: &Settings,
     headers: &HeaderMap,
-    incoming: Incoming,
+    incoming: SentBody,
 ) -> Result<NewFile, Stop> {
     body::check_type(headers, "multipart/form-data")?;
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());

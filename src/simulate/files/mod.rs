@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use http::header::CONTENT_DISPOSITION;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 pub(super) use shelf::{BATCH_LIFETIME_S, NewFile, Shelf, StoredFile};
@@ -18,6 +17,7 @@ use super::ledger::lock;
 use super::page::Turn;
 use super::reply::{INVALID, Pace, Problem, Reply};
 use super::service::{State, Stop};
+use crate::engine::SentBody;
 
 /// The most files that a list without a limit has.
 const LIST_LIMIT: usize = 10_000;
@@ -27,7 +27,7 @@ const KEPT_BACK: [&str; 4] = ["assistants", "user_data", "vision", "evals"];
 pub(super) const RESULTS: &str = "batch_output";
 
 /// Answers `POST /v1/files`.
-pub(super) async fn upload(state: &State, request: Request<Incoming>) -> Result<Reply, Stop> {
+pub(super) async fn upload(state: &State, request: Request<SentBody>) -> Result<Reply, Stop> {
     let (head, incoming) = request.into_parts();
     state.check_key(&head.headers)?;
     let new = form::read(&state.settings, &head.headers, incoming).await?;

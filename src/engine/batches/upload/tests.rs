@@ -103,7 +103,9 @@ fn filled(
 /// Reads the parts of a file as a connection takes them.
 fn sent(store: Store, batch: Arc<NewBatch>, bytes: u64) -> (Vec<u8>, bool, Result<(), String>) {
     let (parts, mut stream) = channel(AHEAD);
-    let reading = std::thread::spawn(move || read(&store, (&batch, BatchId(1), bytes), &parts));
+    let reading = Reading { batch: BatchId(1), new: batch, bytes, hands: Hands::Threads };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let reading = runtime.spawn(reading.hand_over(store, parts));
     let (mut all, mut is_broken) = (Vec::new(), false);
     while let Some(part) = stream.blocking_recv() {
         match part {
@@ -111,7 +113,7 @@ fn sent(store: Store, batch: Arc<NewBatch>, bytes: u64) -> (Vec<u8>, bool, Resul
             Err(_) => is_broken = true,
         }
     }
-    (all, is_broken, reading.join().unwrap())
+    (all, is_broken, runtime.block_on(reading).unwrap())
 }
 
 /// A compact JSON object with what is hard to keep on a line.

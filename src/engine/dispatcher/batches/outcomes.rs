@@ -8,7 +8,6 @@ use crate::domain::{BatchEnd, Event, FailureClass, Problem, RemoteStatus};
 use crate::engine::batches::{
     Cancel, Counter, Did, Hand, Probe, Seen, Slot, SlotId, Stepped, Trace, Trouble, hand,
 };
-use crate::engine::clock::Clock;
 use crate::engine::pending::Pending;
 use crate::machine::batch::{BatchMove, Step, step};
 use crate::machine::polling::pause_after_failure;
@@ -50,7 +49,7 @@ impl Dispatcher {
                     self.keep_dictionary(task, bytes);
                 }
                 let Some(batch) = self.outfit.desk.slots[id.0].id else { return };
-                let (lines, at) = (Arc::new(lines), Clock::now());
+                let (lines, at) = (Arc::new(lines), self.outfit.world.clock.time_of_day());
                 let kept = Arc::clone(&lines);
                 return self.order(Pending::Lines { slot: id, lines: kept, go }, |ticket| {
                     Order::Lines { ticket, batch, lines, at }
@@ -199,7 +198,7 @@ impl Dispatcher {
         let batch = slot.id;
         self.tell(Event::QueueFull { batch, model, told, limit });
         if let Some(tokens) = remember {
-            let at = Clock::now();
+            let at = self.outfit.world.clock.time_of_day();
             self.order(Pending::QueueLimit, |ticket| Order::QueueLimit { ticket, of, tokens, at });
         }
     }
@@ -207,7 +206,7 @@ impl Dispatcher {
     /// A listing did not have the batch. Lists lag behind, so one is no proof.
     pub(super) fn is_absent(&mut self, id: SlotId) {
         self.is_reached = true;
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let poll = self.outfit.desk.settings.poll;
         let slot = &mut self.outfit.desk.slots[id.0];
         slot.absences += 1;
@@ -231,19 +230,20 @@ impl Dispatcher {
             self.outfit.desk.slots[id.0].is_lost = true;
             return self.change_for(id, BatchMove::Dropped, why);
         }
-        let counter =
-            Counter { transport: self.outfit.transport.clone(), server: Arc::clone(&slot.server) };
+        let hands = self.outfit.world.hands;
+        let server = Arc::clone(&slot.server);
+        let counter = Counter { transport: self.outfit.transport.clone(), server, hands };
         let (new, file) = (Arc::clone(&slot.new), slot.input_file_id.clone());
         let bytes = slot.input_bytes;
         let out = self.outfit.stepping.clone();
-        let handle = hand(id, out, |trouble| Did::Trace(Err(trouble)), async move {
+        let handle = hand((id, hands), out, |trouble| Did::Trace(Err(trouble)), async move {
             Did::Trace(counter.trace((&new.token, file.as_deref()), bytes).await)
         });
         self.outfit.desk.slots[id.0].hand = Hand::Out(Step::Look, handle);
     }
 
     pub(super) fn is_gone(&mut self, id: SlotId, has_file: bool) {
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let poll = self.outfit.desk.settings.poll;
         let jitter = self.rng.f64();
         let slot = &mut self.outfit.desk.slots[id.0];
@@ -269,7 +269,7 @@ impl Dispatcher {
 
     /// The provider says that a result file is not there. Right after a batch has ended that may well be.
     pub(super) fn has_no_results(&mut self, id: SlotId, trouble: &Trouble) {
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let slot = &mut self.outfit.desk.slots[id.0];
         let since = *slot.in_vain_since.get_or_insert(now);
         if now.saturating_sub(since) < IN_VAIN {
@@ -281,7 +281,7 @@ impl Dispatcher {
 
     /// Waits, longer each time, before a step is tried again.
     pub(super) fn in_trouble(&mut self, id: SlotId, trouble: &Trouble) {
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let jitter = self.rng.f64();
         let poll = self.outfit.desk.settings.poll;
         match trouble {

@@ -72,9 +72,10 @@ impl Dispatcher {
     /// Asks a server of one's own whether it has batches, before any request is promised to one.
     fn ask_for_batches(&self, lane: usize) {
         let Some(server) = self.outfit.desk.lanes[lane].server.clone() else { return };
-        let counter = Counter { transport: self.outfit.transport.clone(), server };
+        let hands = self.outfit.world.hands;
+        let counter = Counter { transport: self.outfit.transport.clone(), server, hands };
         let out = self.outfit.stepping.clone();
-        tokio::spawn(async move {
+        hands.spawn(async move {
             let answer = counter.probe().await;
             // Nobody listens only once the run has ended.
             let _ = out.send(Stepped::Probe(lane, answer));
@@ -133,7 +134,7 @@ impl Dispatcher {
         // What comes back of batches comes in dribbles; those of one moment go together.
         let (waits, poll) = (desk.settings.waits, desk.settings.poll);
         if waits && desk.lanes[lane].is_fed_again && desk.may_grow(lane) {
-            let now = self.outfit.clock.elapsed();
+            let now = self.outfit.world.clock.elapsed();
             self.outfit.desk.lanes[lane].close_at.get_or_insert(now + poll);
             self.outfit.desk.is_stirred = true;
         } else {

@@ -7,7 +7,6 @@ use crate::domain::{
     BatchEnd, Event, FailureClass, NanoUsd, Outcome, Problem, Route, State, Usage,
 };
 use crate::engine::batches::{Cancel, Hand, SlotId};
-use crate::engine::clock::Clock;
 use crate::engine::feeder::Feed;
 use crate::engine::pending::Pending;
 use crate::machine::batch::BatchMove;
@@ -44,7 +43,7 @@ impl Dispatcher {
             Some(why) => format!("{words}: {why}"),
             None => words.to_owned(),
         };
-        let at = Clock::now();
+        let at = self.outfit.world.clock.time_of_day();
         self.order(Pending::Missing { slot: id, failed: class }, |ticket| Order::Missing {
             ticket,
             batch,
@@ -146,7 +145,7 @@ impl Dispatcher {
 
     /// A batch is done with: what is due of it goes its next way, and who waited for room is let in.
     pub(super) fn finished(&mut self, id: SlotId) {
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let others = self.outfit.desk.others_tokens(id);
         let jitter = self.rng.f64();
         let settings = self.outfit.desk.settings;

@@ -8,7 +8,6 @@ use crate::domain::{BatchNews, BatchStatus, Event};
 use crate::engine::batches::{
     Cancel, Collecting, Counter, Did, Hand, Results, SlotId, collect, hand,
 };
-use crate::engine::clock::Clock;
 use crate::engine::pending::Pending;
 use crate::machine::batch::{BatchMove, Step, step};
 use crate::machine::polling::pause;
@@ -32,8 +31,10 @@ impl Dispatcher {
         if self.stopped.is_some() {
             return None;
         }
-        let now = self.outfit.clock.elapsed();
-        if !self.outfit.desk.is_late && self.outfit.by.is_some_and(|by| by <= Clock::now()) {
+        let now = self.outfit.world.clock.elapsed();
+        if !self.outfit.desk.is_late
+            && self.outfit.by.is_some_and(|by| by <= self.outfit.world.clock.time_of_day())
+        {
             self.deadline_passes();
         }
         let mut closing = None;
@@ -67,7 +68,7 @@ impl Dispatcher {
         }
         // A machine that was asleep has not counted that time, so the time of day is looked at now and then.
         let deadline = self.outfit.by.filter(|_| !self.outfit.desk.is_late);
-        let deadline = deadline.map(|by| self.outfit.clock.at(by).min(now + TIME_OF_DAY));
+        let deadline = deadline.map(|by| self.outfit.world.clock.at(by).min(now + TIME_OF_DAY));
         [self.desk_wake, deadline, closing].into_iter().flatten().min()
     }
 
@@ -118,7 +119,8 @@ impl Dispatcher {
         let slot = &mut self.outfit.desk.slots[id.0];
         let Some(batch) = slot.id else { return };
         slot.hand = Hand::Ordered;
-        let mut change = Box::new(BatchChange::bare(batch, event, Clock::now()));
+        let mut change =
+            Box::new(BatchChange::bare(batch, event, self.outfit.world.clock.time_of_day()));
         fill(&mut change);
         self.order(Pending::Change(id, event), |ticket| Order::ChangeBatch(ticket, change));
     }
@@ -129,7 +131,7 @@ impl Dispatcher {
         id: SlotId,
         (event, status): (BatchMove, BatchStatus),
     ) {
-        let now = self.outfit.clock.elapsed();
+        let now = self.outfit.world.clock.elapsed();
         let poll = self.outfit.desk.settings.poll;
         let jitter = self.rng.f64();
         let slot = &mut self.outfit.desk.slots[id.0];
@@ -212,8 +214,12 @@ impl Dispatcher {
         }
         let slot = &self.outfit.desk.slots[id.0];
         let Some(batch) = slot.id else { return };
-        let counter =
-            Counter { transport: self.outfit.transport.clone(), server: Arc::clone(&slot.server) };
+        let world = self.outfit.world;
+        let counter = Counter {
+            transport: self.outfit.transport.clone(),
+            server: Arc::clone(&slot.server),
+            hands: world.hands,
+        };
         let out = self.outfit.stepping.clone();
         let new = Arc::clone(&slot.new);
         let (bytes, file) = (slot.input_bytes, slot.input_file_id.clone());
@@ -221,31 +227,39 @@ impl Dispatcher {
         let handle = match what {
             Step::Upload => {
                 let open = Arc::clone(&self.outfit.open);
-                hand(id, out, |trouble| Did::Upload(Err(trouble)), async move {
+                hand((id, world.hands), out, |trouble| Did::Upload(Err(trouble)), async move {
                     Did::Upload(counter.upload((new, batch, bytes), || open()).await)
                 })
             }
-            Step::FindFile => hand(id, out, |trouble| Did::FindFile(Err(trouble)), async move {
-                Did::FindFile(counter.find_file((&file_name(&new.token), bytes)).await)
-            }),
-            Step::Create => hand(id, out, |trouble| Did::Create(Err(trouble)), async move {
-                let input_file_id = file.as_deref().unwrap_or_default();
-                let window = counter.server.profile.window;
-                let (endpoint, token) = (new.endpoint, new.token.as_str());
-                let body = NewBatch { input_file_id, endpoint, window, token };
-                Did::Create(counter.create(&body).await)
-            }),
-            Step::FindBatch => hand(id, out, |trouble| Did::FindBatch(Err(trouble)), async move {
-                Did::FindBatch(counter.find_batch((&new.token, file.as_deref())).await)
-            }),
+            Step::FindFile => {
+                hand((id, world.hands), out, |trouble| Did::FindFile(Err(trouble)), async move {
+                    Did::FindFile(counter.find_file((&file_name(&new.token), bytes)).await)
+                })
+            }
+            Step::Create => {
+                hand((id, world.hands), out, |trouble| Did::Create(Err(trouble)), async move {
+                    let input_file_id = file.as_deref().unwrap_or_default();
+                    let window = counter.server.profile.window;
+                    let (endpoint, token) = (new.endpoint, new.token.as_str());
+                    let body = NewBatch { input_file_id, endpoint, window, token };
+                    Did::Create(counter.create(&body).await)
+                })
+            }
+            Step::FindBatch => {
+                hand((id, world.hands), out, |trouble| Did::FindBatch(Err(trouble)), async move {
+                    Did::FindBatch(counter.find_batch((&new.token, file.as_deref())).await)
+                })
+            }
             Step::Look if slot.cancel == Cancel::Wanted => {
-                hand(id, out, |trouble| Did::Cancel(Err(trouble)), async move {
+                hand((id, world.hands), out, |trouble| Did::Cancel(Err(trouble)), async move {
                     Did::Cancel(counter.cancel(&provider_id).await)
                 })
             }
-            Step::Look => hand(id, out, |trouble| Did::Look(Err(trouble)), async move {
-                Did::Look(counter.look(&provider_id).await)
-            }),
+            Step::Look => {
+                hand((id, world.hands), out, |trouble| Did::Look(Err(trouble)), async move {
+                    Did::Look(counter.look(&provider_id).await)
+                })
+            }
             Step::Collect => {
                 let results = Results {
                     output: slot.output_file_id.clone(),
@@ -256,11 +270,12 @@ impl Dispatcher {
                     id: batch,
                     new,
                     tasks: Arc::clone(&self.outfit.tasks),
+                    clock: world.clock,
                     out: out.clone(),
                     takes_cut: slot.failures >= CUTS,
                 };
                 let open = Arc::clone(&self.outfit.open);
-                hand(id, out, |trouble| Did::Collect(Err(trouble)), async move {
+                hand((id, world.hands), out, |trouble| Did::Collect(Err(trouble)), async move {
                     Did::Collect(match open() {
                         Ok(store) => collect(&counter, collecting, results, store).await,
                         Err(trouble) => Err(trouble),
