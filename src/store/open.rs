@@ -253,7 +253,19 @@ fn draft_beside(path: &Path) -> io::Result<TempPath> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut draft = tempfile::Builder::new();
     let draft = draft.prefix(name).suffix("-init").rand_bytes(6);
-    draft.tempfile_in(folder.unwrap_or(Path::new("."))).map(NamedTempFile::into_temp_path)
+    draft
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map(NamedTempFile::into_temp_path)
+        .map_err(of_the_system)
+}
+
+/// Takes the name of the draft away, of which nobody but us has heard.
+fn of_the_system(error: io::Error) -> io::Error {
+    let words = error.to_string();
+    match words.split_once(" at path ") {
+        Some((what, _)) => io::Error::new(error.kind(), what.to_owned()),
+        None => error,
+    }
 }
 
 /// Moves a file to a place where nothing is.
