@@ -135,7 +135,7 @@ pub(crate) struct Known {
     pub(crate) in_doubt: u64,
     /// Attempts that brought an answer.
     pub(crate) answered: u64,
-    /// Attempts that may have been charged, and brought nothing that could be used.
+    /// Attempts that may have been charged, and brought no answer: they failed, or were cut by the token limit.
     pub(crate) wasted: u64,
     /// Whether a person asked for one of its requests again.
     pub(crate) is_asked: bool,
@@ -203,7 +203,8 @@ pub(crate) fn known(snapshot: &Snapshot) -> HashMap<String, Known> {
         known.counted += u64::from(row.get::<_, bool>("is_counted").unwrap());
         known.in_doubt += u64::from(outcome.as_deref() == Some("in_doubt"));
         known.answered += u64::from(outcome.as_deref() == Some("answered"));
-        known.wasted += u64::from(class.is_some() && may_be_charged);
+        let is_cut = outcome.as_deref() == Some("truncated");
+        known.wasted += u64::from(is_cut || class.is_some() && may_be_charged);
         known.is_asked |= row.get::<_, bool>("is_asked").unwrap();
     }
     all
