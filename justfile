@@ -30,6 +30,10 @@ bench-batches ROWS="100000":
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{TARGET}} {{SECONDS}}
 
+# Random kills under random faults, so many rounds; a seed that failed is tried again with OVERNIGHT_TORTURE_SEED=….
+torture ROUNDS="2000":
+    OVERNIGHT_TORTURE_ROUNDS={{ROUNDS}} cargo test --locked --test torture -- --nocapture
+
 # Formats everything.
 fmt:
     cargo fmt --all

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Act, Folder, Provider};
+use support::{Act, Folder, Provider, Simulator};
 
 fn project(provider: &Provider, rows: &str) -> Folder {
     let folder = Folder::new();
@@ -163,4 +163,63 @@ fn a_stop_lets_go_of_a_feeder_that_waits_for_room() {
     let run = folder.start(&["run", "--concurrency", "2"]);
     assert_eq!(end_of(run), Some(1));
     assert_eq!(folder.ok(&["plan", "--json"]).json()["due"], 3000);
+}
+
+/// A prompt whose limit may be raised to so much.
+fn raised_to(limit: u32) -> String {
+    format!(
+        "---\nmodel: openai/small\nmax_tokens: 64\nmax_tokens_limit: {limit}\n---\nSay: {{{{ text }}}}\n"
+    )
+}
+
+/// A project with one row in a batch, whose line is going to be cut by the token limit.
+fn one_to_be_cut() -> (Simulator, Folder) {
+    let mut folder = Folder::new();
+    let simulator = Simulator::start(&folder, &["--faults", "length=once"]);
+    folder.env("OPENAI_BASE_URL", simulator.base_url()).env("OPENAI_API_KEY", "sk-test");
+    folder.write("say.prompt", raised_to(400)).write("rows.csv", "id,text\na,same\n");
+    folder.ok(&["init", "--prompt", "say.prompt"]);
+    folder.ok(&["add", "rows.csv", "--key", "id"]);
+    folder.run(&["run", "--route", "batch", "--poll", "20ms", "--no-wait"]).ends(4);
+    (simulator, folder)
+}
+
+/// Runs to the end, where all that is due must have been answered.
+fn all_is_answered(folder: &Folder, requests: u64) {
+    folder.run(&["run", "--route", "batch", "--poll", "20ms"]).ends(0);
+    let status = folder.status();
+    assert_eq!(status["requests"]["answered"], requests, "{status:#}");
+    assert_eq!(folder.ok(&["plan", "--json"]).json()["due"], 0, "{status:#}");
+}
+
+#[test]
+fn one_that_waited_for_a_row_that_has_changed_meanwhile_goes_itself() {
+    let (_simulator, folder) = one_to_be_cut();
+    folder.write("rows.csv", "id,text\na,another\nb,same\n");
+    folder.ok(&["add", "rows.csv", "--key", "id"]);
+    all_is_answered(&folder, 2);
+}
+
+#[test]
+fn one_that_waited_for_a_prompt_that_has_changed_meanwhile_goes_itself() {
+    let (_simulator, folder) = one_to_be_cut();
+    folder.write("say.prompt", raised_to(500));
+    folder.ok(&["prompt", "add", "say.prompt", "--name", "say"]);
+    all_is_answered(&folder, 1);
+}
+
+#[test]
+fn one_that_shares_what_was_cut_at_a_lower_limit_goes_on_by_itself() {
+    let mut folder = Folder::new();
+    let simulator = Simulator::start(&folder, &["--faults", "length=tries:1", "--latency", "50ms"]);
+    folder.env("OPENAI_BASE_URL", simulator.base_url()).env("OPENAI_API_KEY", "sk-test");
+    folder.write("rows.csv", "id,text\na,same\n");
+    folder.write("low.prompt", raised_to(64)).write("high.prompt", raised_to(400));
+    folder.ok(&["init", "--prompt", "low.prompt"]);
+    folder.ok(&["prompt", "add", "high.prompt"]);
+    folder.ok(&["add", "rows.csv", "--key", "id"]);
+    folder.run(&["run", "--concurrency", "4"]).ends(3);
+    let status = folder.status();
+    assert_eq!(status["requests"]["answered"], 1, "{status:#}");
+    assert_eq!(status["requests"]["truncated"], 1, "{status:#}");
 }

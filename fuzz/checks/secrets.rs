@@ -1,6 +1,7 @@
 //! Keys: one line is the key, the rest is what somebody says.
 //!
-//! What comes out of the redaction never holds the key, and is what came in wherever the key does not stand.
+//! What comes out of the redaction never holds the key, and is what came in wherever neither the key stands nor anything
+//! that could be a disguise of it.
 
 use overnight::engine::Secret;
 
@@ -16,11 +17,19 @@ pub fn check(data: &[u8]) {
     match secret.redact(text) {
         None => assert!(!stands_there),
         Some(clean) => {
-            assert!(stands_there);
+            let is_short = key.len() < 12 && holds(text, key.as_bytes());
+            assert!(stands_there || is_short || may_be_disguised(text, key.len()));
             assert!(!holds(&clean, key.as_bytes()), "the key stands in {clean:?}");
             assert!(clean.len() <= text.len());
         }
     }
+}
+
+/// Says whether a text has an escape in it, or a run that is long enough to be a key's base64.
+fn may_be_disguised(text: &[u8], key: usize) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(byte);
+    text.iter().any(|byte| b"\\%&".contains(byte))
+        || text.split(|byte| !is_digit(byte)).any(|run| run.len() + 4 >= key)
 }
 
 /// The oracle.

@@ -72,7 +72,7 @@ impl Fixture {
             base_url: None,
             max_attempts: 3,
         };
-        let store = Store::create(&new).unwrap();
+        let store = Store::create(&new, |_| Ok(())).unwrap();
         Self { dir, store: Some(store), run: None, now: START }
     }
 

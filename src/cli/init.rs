@@ -49,19 +49,17 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         None
     };
     let now = Clock::now();
-    let mut store = Store::create(&Create {
+    let new = Create {
         path: &context.project,
         now,
         token: &token(),
         base_url: args.base_url.as_deref(),
         max_attempts: args.max_attempts,
+    };
+    Store::create(&new, |store| match &prompt {
+        Some(prompt) => store.add_prompt(&prompt.name, &prompt.spec, now).map(drop),
+        None => Ok(()),
     })?;
-    if let Some(prompt) = &prompt
-        && let Err(error) = store.add_prompt(&prompt.name, &prompt.spec, now)
-    {
-        store.discard();
-        return Err(error.into());
-    }
     if let Some(url) = &args.base_url {
         server::warn_of_clear_text(url, context);
     }

@@ -213,6 +213,12 @@ pub fn main() -> ExitCode {
         out: Out::new(voice),
         settings: Settings::read(),
     };
+    #[cfg(debug_assertions)]
+    if let Err(error) = context.settings.arm_stop_points() {
+        let failure = Failure::error("the stop points cannot be armed").caused_by(&error);
+        context.out.fail(&failure);
+        return ExitCode::from(failure.exit as u8);
+    }
     if let Some(problem) = context.settings.problem() {
         context.out.warn(problem);
     }

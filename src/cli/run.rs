@@ -189,7 +189,8 @@ fn must_have_work(store: &Store, plan: &Plan, context: &Context) -> Result<(), F
         return Err(Failure::error("the project has no prompt")
             .hint(format!("`{program} prompt add FILE --model MODEL` adds one")));
     }
-    if store.live_rows()? == 0 {
+    // What is in batches has been paid for, and is collected whatever has left the table since.
+    if plan.open.batches == 0 && store.live_rows()? == 0 {
         return Err(Failure::error("the project has no rows")
             .hint(format!("`{program} add FILE` adds some")));
     }

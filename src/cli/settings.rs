@@ -129,6 +129,15 @@ impl Settings {
             .map_err(|wrong| Failure::usage(format!("{PATIENCE}: {wrong}")))
     }
 
+    /// Arms the points at which a test stops the process, where it asks for that: `OVERNIGHT_STOP_AT` is the number of
+    /// the point, `OVERNIGHT_STOP_LIST` a file for the list of those that are passed.
+    #[cfg(debug_assertions)]
+    pub(crate) fn arm_stop_points(&self) -> std::io::Result<()> {
+        let at = self.get("OVERNIGHT_STOP_AT").map(|at| at.parse().map_err(std::io::Error::other));
+        let list = self.get("OVERNIGHT_STOP_LIST");
+        crate::store::stop_point::arm(at.transpose()?, list.as_deref().map(Path::new))
+    }
+
     /// Returns the name of this machine, for the record of a run.
     pub(crate) fn host(&self) -> String {
         let from_file = || std::fs::read_to_string("/etc/hostname").ok();

@@ -36,6 +36,13 @@ impl Followers {
         self.waiting.remove(&leader).unwrap_or_default()
     }
 
+    /// Takes all who wait, for whomever.
+    pub(super) fn all(&mut self) -> Vec<Follower> {
+        let mut all: Vec<Follower> = self.waiting.drain().flat_map(|(_, waited)| waited).collect();
+        all.sort_unstable_by_key(|follower| follower.request);
+        all
+    }
+
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
     }

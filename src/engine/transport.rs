@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::{BoxBody, UnsyncBoxBody};
 pub(super) use reqwest::multipart;
+use tokio_stream::StreamExt as _;
 use url::{Host, Url};
 
 pub(super) use self::room::Room;
@@ -23,6 +24,7 @@ use self::room::Rooms;
 use super::clock::Clock;
 use super::secret::Secret;
 use crate::domain::FailureClass;
+use crate::store::stop_point::{Point, pass, pass_call};
 
 mod room;
 
@@ -157,7 +159,9 @@ impl Transport {
     ) -> Result<reqwest::Response, NoReply> {
         let (client, request) = request.build_split();
         let request = request.map_err(|error| broken(&error))?;
-        match &self.wire {
+        let (method, url) = (request.method().clone(), request.url().clone());
+        pass_call(Point::BeforeSend, (method.as_str(), url.path()));
+        let response = match &self.wire {
             None => client.execute(request).await.map_err(|error| broken(&error)),
             Some(wire) => {
                 let request = http::Request::<reqwest::Body>::try_from(request);
@@ -165,7 +169,9 @@ impl Transport {
                 let request = request.map(|body| body.map_err(BrokenBody::of).boxed_unsync());
                 Ok(wire.carry(request).await?.map(reqwest::Body::wrap).into())
             }
-        }
+        }?;
+        pass_call(Point::ReplyBegun, (method.as_str(), url.path()));
+        Ok(response)
     }
 
     /// Sends a short call about a batch once and waits for the whole reply, for less long than for a model's.
@@ -249,6 +255,7 @@ impl Transport {
         let body = body.freeze();
         let body = key.and_then(|key| key.redact(&body)).map_or(body, Bytes::from);
         let headers = without_key(response.headers().clone(), key);
+        pass(Point::ReplyWhole);
         Ok(Reply { status: response.status().as_u16(), headers, body, room })
     }
 }
@@ -288,7 +295,10 @@ pub fn is_near(url: &Url) -> bool {
 pub(super) fn stream(
     parts: tokio_stream::wrappers::ReceiverStream<std::io::Result<Bytes>>,
 ) -> reqwest::Body {
-    reqwest::Body::wrap_stream(parts)
+    reqwest::Body::wrap_stream(parts.map(|part| {
+        pass(Point::PartSent);
+        part
+    }))
 }
 
 /// A file that is being read.
@@ -314,6 +324,7 @@ impl Download {
             return Err(NoReply { class: FailureClass::Timeout, message });
         };
         let part = part?;
+        pass(if part.is_some() { Point::PartCame } else { Point::ReplyWhole });
         self.waited += clock.elapsed();
         self.bytes += part.as_ref().map_or(0, |part| part.len() as u64);
         Ok(part)

@@ -85,6 +85,8 @@ pub struct LineSettled {
     pub state: State,
     /// Attempts of the request that count against its bound.
     pub attempts_used: u32,
+    /// Whether its row still stands in the table.
+    pub is_live: bool,
 }
 
 /// An attempt that a line is for, as far as reading the line needs it.
@@ -155,7 +157,7 @@ fn settled(
 ) -> rusqlite::Result<LineSettled> {
     conn.prepare_cached(
         "SELECT request_id, prompt_id, position, attempt.number AS number, attempt.max_tokens AS max_tokens, attempts_used,
-                coalesce(promised_at_ms >= in_words_from_ms, 0) AS is_in_words
+                coalesce(promised_at_ms >= in_words_from_ms, 0) AS is_in_words, row.retired_at_ms IS NULL AS is_live
          FROM attempt JOIN request ON request.id = attempt.request_id JOIN row ON row.id = request.row_id
          JOIN prompt ON prompt.id = request.prompt_id
          WHERE attempt.id = ?1",
@@ -166,6 +168,7 @@ fn settled(
             owner: owner(row)?,
             state,
             attempts_used: row.get("attempts_used")?,
+            is_live: row.get("is_live")?,
         })
     })
 }

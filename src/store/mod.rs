@@ -11,8 +11,7 @@
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
 //! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
 //! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
-//! (where a test
-//! breaks off).
+//! (where a test breaks off), `stop_point` (where a test stops the process).
 
 mod add;
 mod answers;
@@ -34,6 +33,7 @@ mod prompts;
 mod recover;
 mod report;
 mod retry;
+pub(crate) mod stop_point;
 mod trail;
 mod writer;
 

@@ -3,14 +3,16 @@
 //! The only place that opens a SQLite connection. `synchronous=FULL` in WAL mode means that a
 //! commit is on the disk when it returns; that is what promises 1 and 2 stand on.
 
-use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use tempfile::{NamedTempFile, TempPath};
 
 use super::place::{self, Identity, with_locks};
+use super::stop_point::{self, Point};
 use super::{StoreError, migrate};
 use crate::domain::UnixMs;
 
@@ -47,26 +49,39 @@ pub struct Create<'a> {
 }
 
 impl Store {
-    /// Makes a new project that only its owner can read. Leaves nothing behind where it fails.
-    pub fn create(new: &Create<'_>) -> Result<Self, StoreError> {
+    /// Makes a new project that only its owner can read, with what `fill` puts into it: whole or not at all.
+    ///
+    /// It is made beside its place and moved there once it is whole, so that a process that dies on the way leaves
+    /// nothing in the way of the next one.
+    pub fn create(
+        new: &Create<'_>,
+        fill: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<Self, StoreError> {
         let path = new.path;
-        make_private_file(path)?;
-        Self::fill_new(new).inspect_err(|_| remove(path))
+        if path.symlink_metadata().is_ok() {
+            return Err(StoreError::Exists { path: path.to_owned() });
+        }
+        let draft = draft_beside(path).map_err(|error| cannot_make(path, error))?;
+        let drafted = Self::draft(new, &draft, fill);
+        for suffix in ["-journal", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(with_suffix(&draft, suffix));
+        }
+        drafted?;
+        stop_point::pass(Point::BeforeMove);
+        put_in_place(draft, path).map_err(|error| cannot_make(path, error))?;
+        stop_point::pass(Point::AfterMove);
+        Self::open(path, new.now)
     }
 
-    /// Takes back a project that has just been made, and could not be finished.
-    pub fn discard(self) {
-        let Self { conn, path, .. } = self;
-        drop(conn);
-        remove(&path);
-    }
-
-    fn fill_new(new: &Create<'_>) -> Result<Self, StoreError> {
+    fn draft(
+        new: &Create<'_>,
+        draft: &Path,
+        fill: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let path = new.path;
         let sql = |error| StoreError::from_sqlite(path, error);
-        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        let mut conn = connect(draft, OpenFlags::SQLITE_OPEN_READ_WRITE)
             .map_err(|error| with_locks(StoreError::from_sqlite(path, error)))?;
-        conn.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
         migrate::apply(&mut conn, new.now).map_err(sql)?;
         conn.execute(
             "INSERT INTO project (id, token, created_at_ms, base_url, max_attempts)
@@ -74,7 +89,11 @@ impl Store {
             (new.token, new.now.0, new.base_url, new.max_attempts),
         )
         .map_err(sql)?;
-        Ok(Self::of(conn, path))
+        let mut store = Self::of(conn, path);
+        fill(&mut store)?;
+        // Last, so that all of it stands in the one file.
+        store.conn.pragma_update(None, "journal_mode", "WAL").map_err(sql)?;
+        store.conn.close().map_err(|(_, error)| sql(error))
     }
 
     /// Opens a project for writing, brought to our format first where it is older.
@@ -255,7 +274,10 @@ fn connect_alone(path: &Path) -> rusqlite::Result<Connection> {
     connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
-fn prepare(conn: Connection) -> rusqlite::Result<Connection> {
+#[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "for debug builds"))]
+fn prepare(mut conn: Connection) -> rusqlite::Result<Connection> {
+    #[cfg(debug_assertions)]
+    stop_point::watch(&mut conn)?;
     conn.busy_timeout(QUIET_WAIT)?;
     conn.set_prepared_statement_cache_capacity(64);
     // In a file that somebody mailed, a view in a table's place or a trigger behind it could compute without end.
@@ -289,7 +311,7 @@ fn must_exist(path: &Path) -> Result<(), StoreError> {
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() => Ok(()),
         Ok(_) => Err(StoreError::NotADatabase { path: path.to_owned() }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(StoreError::Missing { path: path.to_owned() })
         }
         Err(source) => Err(StoreError::Io { path: path.to_owned(), source }),
@@ -310,25 +332,43 @@ fn must_be_ours(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn make_private_file(path: &Path) -> Result<(), StoreError> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(path) {
-        Ok(_) => Ok(()),
-        Err(source) if source.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(StoreError::Exists { path: path.to_owned() })
-        }
-        Err(source) => Err(place::named(path, source)),
+/// Makes an empty file that only its owner can read, in the folder that `path` is in. Dropped, it is removed.
+fn draft_beside(path: &Path) -> io::Result<TempPath> {
+    let name = path.file_name().unwrap_or_default();
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut draft = tempfile::Builder::new();
+    let draft = draft.prefix(name).suffix("-init").rand_bytes(6);
+    draft
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map(NamedTempFile::into_temp_path)
+        .map_err(of_the_system)
+}
+
+/// Takes the name of the draft away, of which nobody but us has heard.
+fn of_the_system(error: io::Error) -> io::Error {
+    let words = error.to_string();
+    match words.split_once(" at path ") {
+        Some((what, _)) => io::Error::new(error.kind(), what.to_owned()),
+        None => error,
     }
 }
 
-/// Removes a project that nobody has used yet.
-fn remove(path: &Path) {
-    for suffix in ["", "-journal", "-wal", "-shm"] {
-        // What cannot be removed is in the way of the next `init`, which says so.
-        let _ = std::fs::remove_file(with_suffix(path, suffix));
+/// Moves a file to a place where nothing is.
+fn put_in_place(draft: TempPath, path: &Path) -> io::Result<()> {
+    match draft.persist_noclobber(path) {
+        Ok(()) => Ok(()),
+        // A file system without any way to move a file only to where nothing is.
+        Err(refused) if path.symlink_metadata().is_err() => {
+            refused.path.persist(path).map_err(|error| error.error)
+        }
+        Err(refused) => Err(refused.error),
+    }
+}
+
+fn cannot_make(path: &Path, source: io::Error) -> StoreError {
+    match source.kind() {
+        io::ErrorKind::AlreadyExists => StoreError::Exists { path: path.to_owned() },
+        _ => place::named(path, source),
     }
 }
 

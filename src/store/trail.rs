@@ -393,7 +393,7 @@ mod tests {
             base_url: None,
             max_attempts: 3,
         };
-        let store = Store::create(&new).unwrap();
+        let store = Store::create(&new, |_| Ok(())).unwrap();
         store
             .conn
             .execute_batch(

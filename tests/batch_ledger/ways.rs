@@ -173,3 +173,15 @@ fn a_prompt_for_responses_goes_through_batches_of_responses() {
     shop.balances_to_the_token();
     shop.all_answered();
 }
+
+#[test]
+fn what_is_in_batches_is_collected_though_no_row_is_left() {
+    let shop = Shop::of(3, &[]);
+    shop.run(&["--no-wait"]).ends(4);
+    shop.folder.ok(&["remove", "rows.csv"]);
+    shop.run(&[]).ends(0);
+    assert_eq!(shop.number("SELECT count(*) FROM attempt WHERE outcome = 'answered'"), 3);
+    shop.balances();
+    shop.each_charged_once();
+    shop.run(&[]).ends(1);
+}

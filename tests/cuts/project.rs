@@ -131,7 +131,7 @@ impl Fresh {
             base_url: None,
             max_attempts: 5,
         };
-        let mut store = Store::create(&new).unwrap();
+        let mut store = Store::create(&new, |_| Ok(())).unwrap();
         let mut adding = store.start_add("rows.csv", Some("id"), UnixMs(2)).unwrap();
         for row in 0..scene.rows {
             let text = format!("row {}{}", row % scene.texts, " word".repeat(scene.words));

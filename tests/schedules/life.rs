@@ -309,7 +309,7 @@ fn make(path: &Path, scene: &Scene) {
         base_url: None,
         max_attempts: scene.max_attempts,
     };
-    let mut store = Store::create(&new).unwrap();
+    let mut store = Store::create(&new, |_| Ok(())).unwrap();
     let mut adding = store.start_add("rows.csv", Some("id"), UnixMs(2)).unwrap();
     for row in 0..scene.rows {
         let text = format!("줄 {}{}", row % scene.texts, " word".repeat(scene.words));

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{Builder, NamedTempFile};
 
+use crate::store::stop_point::{self, Point};
+
 /// A file on its way to its place. Dropped without [`Place::put`], it leaves no trace.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -122,6 +124,7 @@ impl Place {
     /// Puts the whole file into its place, on the disk.
     pub(crate) fn put(self) -> Result<(), PlaceError> {
         let Self { path, out } = self;
+        stop_point::pass(Point::BeforeMove);
         let put = match out {
             Out::Straight(_) => Ok(()),
             Out::Beside { temp, target } => temp
@@ -130,6 +133,7 @@ impl Place {
                 .and_then(|()| temp.persist(&target).map_err(|error| error.error))
                 .map(|_| sync_folder(&folder(&target))),
         };
+        stop_point::pass(Point::AfterMove);
         put.map_err(|source| PlaceError::new(&path, source))
     }
 }

@@ -37,14 +37,14 @@ struct Project {
 impl Project {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut store = Store::create(&Create {
+        let new = Create {
             path: &dir.path().join("overnight.db"),
             now: UnixMs(0),
             token: "abcdefghijkl",
             base_url: None,
             max_attempts: 5,
-        })
-        .unwrap();
+        };
+        let mut store = Store::create(&new, |_| Ok(())).unwrap();
         let run = store.start_run(&RunFacts {
             started_at: UnixMs(0),
             settings_json: "{}".into(),

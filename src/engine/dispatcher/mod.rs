@@ -95,6 +95,8 @@ pub(super) struct Dispatcher {
     desk_wake: Option<Duration>,
     /// Whether any server has been heard of batches.
     is_reached: bool,
+    /// Whether those who still waited in the end have been let go.
+    is_swept: bool,
 }
 
 impl Dispatcher {
@@ -118,6 +120,7 @@ impl Dispatcher {
             first_feed: None,
             desk_wake: None,
             is_reached: false,
+            is_swept: false,
         }
     }
 
@@ -147,7 +150,7 @@ impl Dispatcher {
                 self.feed_what_is_due();
             }
             let wake = self.pump();
-            if self.is_done() {
+            if self.is_done() && !self.feed_who_still_wait() {
                 break;
             }
             let now = self.outfit.world.clock.elapsed();
@@ -397,30 +400,46 @@ impl Dispatcher {
             State::Failed(_) => self.tally.failed += 1,
             State::Pending | State::InFlight | State::InBatch | State::InDoubt => {}
         }
-        self.let_go(request, state);
+        self.let_go(request, then(state));
     }
 
     /// Lets those who waited for a request go on, by whichever way it has come to rest itself.
-    fn let_go(&mut self, request: RequestId, state: State) {
+    fn let_go(&mut self, request: RequestId, then: Then) {
         self.leaders.remove(&request);
         let waited = self.followers.of(request);
         if self.stopped.is_some() || waited.is_empty() {
             return;
         }
-        match then(state) {
+        match then {
             Then::Share => waited.into_iter().for_each(|follower| self.share(follower, request)),
-            Then::TryThemselves => {
-                let mut by_lane: BTreeMap<usize, Vec<(usize, RequestId)>> = BTreeMap::new();
-                for follower in waited {
-                    let lane = self.outfit.lane_of[follower.task];
-                    by_lane.entry(lane).or_default().push((follower.task, follower.request));
-                }
-                for (lane, requests) in by_lane {
-                    let route = self.outfit.desk.route(lane, requests.len() as u64);
-                    self.feed(lane, Feed::Requests(requests, route));
-                }
-            }
+            Then::TryThemselves => self.feed_followers(waited),
         }
+    }
+
+    fn feed_followers(&mut self, waited: Vec<Follower>) {
+        let mut by_lane: BTreeMap<usize, Vec<(usize, RequestId)>> = BTreeMap::new();
+        for follower in waited {
+            let lane = self.outfit.lane_of[follower.task];
+            by_lane.entry(lane).or_default().push((follower.task, follower.request));
+        }
+        for (lane, requests) in by_lane {
+            let route = self.outfit.desk.route(lane, requests.len() as u64);
+            self.feed(lane, Feed::Requests(requests, route));
+        }
+    }
+
+    /// Lets those go themselves who still wait when all else is done: whoever they waited for has left the table in
+    /// the meantime. Those who find it in a batch that goes on without this run wait for the next one.
+    fn feed_who_still_wait(&mut self) -> bool {
+        let waited = self.followers.all();
+        if self.stopped.is_some()
+            || waited.is_empty()
+            || std::mem::replace(&mut self.is_swept, true)
+        {
+            return false;
+        }
+        self.feed_followers(waited);
+        self.is_fed()
     }
 
     fn share(&mut self, follower: Follower, twin: RequestId) {
@@ -437,8 +456,14 @@ impl Dispatcher {
         }
         let prompt = self.prompt_name(follower.task);
         self.tell(Event::Shared { position: follower.position, prompt, state });
+        // What was cut at the limit of one prompt may have more tokens under another.
+        let limit = |task: &Task| task.policy.max_tokens_limit;
+        let mine = limit(&self.outfit.tasks[follower.task]);
+        if state == State::Truncated && self.outfit.tasks.iter().any(|task| limit(task) != mine) {
+            self.feed_followers(vec![follower]);
+        }
         // It may have been sent before, failed for a while, and have others wait for it.
-        self.let_go(follower.request, state);
+        self.let_go(follower.request, then(state));
     }
 
     fn refused(&mut self, error: String, pending: &Pending) {

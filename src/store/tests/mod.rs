@@ -31,7 +31,7 @@ fn project(dir: &tempfile::TempDir) -> Store {
         base_url: None,
         max_attempts: 3,
     };
-    Store::create(&new).unwrap()
+    Store::create(&new, |_| Ok(())).unwrap()
 }
 
 /// Takes a store's commits off the disk's mind, where a test is about what they say.

@@ -54,7 +54,7 @@ fn filled(
         base_url: None,
         max_attempts: 3,
     };
-    let mut store = Store::create(&new).unwrap();
+    let mut store = Store::create(&new, |_| Ok(())).unwrap();
     let mut adding = store.start_add("rows.csv", Some("id"), UnixMs(2)).unwrap();
     let keys: Vec<String> = (0..bodies.len()).map(|row| format!("k{row}")).collect();
     for key in &keys {

@@ -8,6 +8,7 @@ use crate::domain::{
 };
 use crate::engine::batches::{Cancel, Hand, SlotId, words_without_line};
 use crate::engine::feeder::Feed;
+use crate::engine::followers::Then;
 use crate::engine::pending::Pending;
 use crate::machine::batch::BatchMove;
 use crate::machine::polling::pause_after_failure;
@@ -97,7 +98,8 @@ impl Dispatcher {
         let task = &self.outfit.tasks[index];
         let max_tokens = owner.max_tokens.or(task.prompt.spec.max_tokens);
         let facts = Facts { state, attempts_used: settled.attempts_used, max_tokens };
-        let is_due = task.prompt.is_live && matches!(due(facts, task.policy), Due::Yes { .. });
+        let would_be_due = matches!(due(facts, task.policy), Due::Yes { .. });
+        let is_due = would_be_due && task.prompt.is_live && settled.is_live;
         let is_retried = is_due && self.stopped.is_none();
         self.tally.usage += what.usage.unwrap_or_default();
         self.tally.cost += what.cost.unwrap_or_default();
@@ -132,6 +134,9 @@ impl Dispatcher {
         });
         if is_due {
             self.tally.retried += u64::from(is_retried);
+        } else if would_be_due {
+            // Nobody asks it again, since its row or prompt has gone: it comes to nothing that could be shared.
+            self.let_go(owner.request, Then::TryThemselves);
         } else {
             self.rest(owner.request, state);
         }
