@@ -177,7 +177,7 @@ fn stands_across_chunks(table: &[u8], options: &TableOptions, found: &Found) {
     let (header, rest) = table.split_at(header_end + 1);
     let [column] = found.columns.as_slice() else { return };
     let plain = |byte: &u8| byte.is_ascii_alphanumeric();
-    if header.len() != column.len() + 1 || !column.as_bytes().iter().all(plain) {
+    if *header != [column.as_bytes(), b"\n"].concat() || !column.as_bytes().iter().all(plain) {
         return;
     }
     let filler = CHUNK.saturating_sub(header.len() + 1 + rest.len() / 2);
