@@ -19,6 +19,10 @@
 /// that. What is narrower is the doing of somebody else whose batches wait in the same queue.
 const WORST_ESTIMATE: u64 = 4;
 
+/// Refusals of a request that was alone in the queue before it is believed to find no room ever, where the limit that was
+/// told does not explain them at once.
+const LONE_REFUSALS: u32 = 5;
+
 /// What is known of the tokens that a provider lets wait in its queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
@@ -84,6 +88,16 @@ impl Queue {
         self.limit().map(|limit| limit.saturating_sub(enqueued))
     }
 
+    /// Says whether waiting cannot help a request of `tokens` any more: that many requests in a row were refused though
+    /// each was alone in the queue. A limit that is far above it speaks of somebody else's batches, which end.
+    pub fn never_takes(&self, tokens: u64, lone_refusals: u32) -> bool {
+        match self.told {
+            Some(told) if tokens > told => lone_refusals > 0,
+            Some(told) if told / WORST_ESTIMATE >= tokens => false,
+            Some(_) | None => lone_refusals >= LONE_REFUSALS,
+        }
+    }
+
     /// Returns what is put on record; `None` if nothing was learned.
     ///
     /// It may be more than [`Queue::limit`]: a queue that somebody else has filled tonight is not narrow for
@@ -133,6 +147,24 @@ mod tests {
             let mut queue = Queue::default();
             queue.refused(told, batch, others);
             assert_eq!(queue.limit(), Some(expected), "{told:?} {batch} {others}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_refused_alone_is_not_kept_waiting_for_ever() {
+        // What was told, the request's tokens, how many were refused alone in a row.
+        let table = [
+            (Some(37), 52, 0, false),
+            (Some(37), 52, 1, true),
+            (Some(60), 52, 4, false),
+            (Some(60), 52, 5, true),
+            (Some(2_000_000), 52, u32::MAX, false),
+            (None, 52, 4, false),
+            (None, 52, 5, true),
+        ];
+        for (told, tokens, lone, expected) in table {
+            let queue = Queue { told, ..Queue::default() };
+            assert_eq!(queue.never_takes(tokens, lone), expected, "{told:?} {tokens} {lone}");
         }
     }
 

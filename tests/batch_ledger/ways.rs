@@ -54,6 +54,18 @@ fn one_that_waits_for_the_whole_queue_and_shares_an_answer_in_the_end_keeps_nobo
 }
 
 #[test]
+fn what_the_queue_can_never_take_goes_by_a_call_though_it_is_to_wait() {
+    let long = format!("long {}", "word ".repeat(60));
+    let texts = [long.as_str(), "short", "brief"].map(str::to_owned);
+    let shop = Shop::open(&texts, &["--enqueued-tokens", "40"], &["--prompt", "Say: {{ text }}"]);
+    shop.run(&["--oversized", "wait"]).ends(0);
+    let (calls, lines) = calls_and_lines(&shop);
+    assert_eq!((calls, lines), (1, 2));
+    shop.each_charged_once();
+    shop.all_answered();
+}
+
+#[test]
 fn what_the_queue_does_not_take_is_reported_where_it_is_to_fail() {
     let shop = narrow(&[]);
     shop.run(&["--batch-size", "6", "--oversized", "fail"]).ends(3);

@@ -58,6 +58,8 @@ pub(in crate::engine) struct DeskLane {
     pub(in crate::engine) full: u32,
     /// Before which nothing is sent, since the queue was full though none of it was ours.
     pub(in crate::engine) not_before: Duration,
+    /// Requests in a row that were refused for want of room though they were alone in the queue.
+    pub(in crate::engine) lone: u32,
     /// Requests that went by calls because no batch had room.
     pub(in crate::engine) crossed: u64,
     /// Requests that no batch had room for and that may not go by calls.
@@ -87,6 +89,7 @@ impl DeskLane {
             bad: 0,
             full: 0,
             not_before: Duration::ZERO,
+            lone: 0,
             crossed: 0,
             refused: 0,
         }
@@ -194,6 +197,9 @@ impl Desk {
         let has_room = at.queue.room(at.enqueued).is_none_or(|room| room >= size.tokens.max(least));
         match fit(load, size, limits) {
             Fit::Never(TooBig::Bytes) => self.oversized(lane, Oversized::Realtime),
+            Fit::Never(TooBig::Tokens) if at.queue.never_takes(size.tokens, at.lone) => {
+                self.oversized(lane, Oversized::Realtime)
+            }
             // Alone in the queue it may still be taken: the limit is in our own estimate's tokens.
             Fit::Never(TooBig::Tokens)
                 if self.settings.oversized == Oversized::Wait && is_empty =>

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::Dispatcher;
-use crate::domain::{Event, FailureClass, Problem, State, custom_id};
+use crate::domain::{Event, FailureClass, Oversized, Problem, State, custom_id};
 use crate::engine::batches::{Counter, Gate, Place, Probe, SlotId, Stepped};
 use crate::engine::feeder::{CUSTOM_ID_BYTES, line_bytes};
 use crate::engine::followers::Follower;
@@ -91,8 +91,13 @@ impl Dispatcher {
             Place::Realtime => at.crossed > 0 && at.has != HasBatches::No,
             Place::Held | Place::Refused => true,
         };
-        if is_for_want_of_room && !std::mem::replace(&mut at.is_told, true) {
+        // What waiting cannot help goes by calls, which costs more than was asked for: that is told too.
+        let is_first_to_cross =
+            place == Place::Realtime && policy == Oversized::Wait && at.crossed == 1;
+        let is_news = is_first_to_cross || !std::mem::replace(&mut at.is_told, true);
+        if is_for_want_of_room && is_news {
             let (model, limit) = (at.model.clone(), at.queue.limit());
+            let policy = if is_first_to_cross { Oversized::Realtime } else { policy };
             self.tell(Event::Oversized { model, limit, policy });
         }
     }

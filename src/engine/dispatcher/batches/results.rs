@@ -157,11 +157,12 @@ impl Dispatcher {
         let lane = &mut self.outfit.desk.lanes[at];
         if slot.is_over_queue {
             lane.full += 1;
+            lane.lone = if others == 0 && slot.requests == 1 { lane.lone + 1 } else { 0 };
             if settings.oversized == Oversized::Wait && others == 0 {
                 lane.not_before = now + pause_after_failure(lane.full, settings.poll, None, jitter);
             }
         } else if slot.is_of_use {
-            (lane.bad, lane.full) = (0, 0);
+            (lane.bad, lane.full, lane.lone) = (0, 0, 0);
         } else if due_again > 0
             && slot.is_heard
             && slot.cancel == Cancel::No
