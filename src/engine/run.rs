@@ -31,10 +31,12 @@ const QUEUE_LIMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 pub(super) type Watch = Box<dyn Fn(Event) + Send>;
 
 /// What a person may say to a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Control {
     /// Send no more, let what is in flight land.
     Interrupt,
+    /// The file turned out to be damaged: why.
+    Damaged(String),
 }
 
 /// All that a run needs.

@@ -20,8 +20,8 @@ use crate::domain::UnixMs;
 const QUIET_WAIT: Duration = Duration::from_secs(2);
 /// How many such waits are tried before giving up: ten minutes, the time a very big `add` may take.
 pub(super) const WAITS: u32 = 300;
-/// The bytes of a file that takes a second to be looked at whole.
-const LARGE: u64 = 256 << 20;
+/// The bytes of a file that takes a quarter of a second to be looked at whole.
+const LARGE: u64 = 64 << 20;
 /// For how long a run keeps trying to put on record what the disk does not take.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -63,14 +63,13 @@ impl Store {
         }
         let draft = draft_beside(path).map_err(|error| cannot_make(path, error))?;
         let drafted = Self::draft(new, &draft, fill);
-        for suffix in ["-journal", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(with_suffix(&draft, suffix));
-        }
+        remove(&draft, &["-journal", "-wal", "-shm"]);
         drafted?;
         stop_point::pass(Point::BeforeMove);
         put_in_place(draft, path).map_err(|error| cannot_make(path, error))?;
         stop_point::pass(Point::AfterMove);
-        Self::open(path, new.now)
+        // A project that cannot be worked on where it is must not be in the way of one that can.
+        Self::open(path, new.now).inspect_err(|_| remove(path, &["", "-journal", "-wal", "-shm"]))
     }
 
     fn draft(
@@ -184,14 +183,21 @@ impl Store {
         }
     }
 
-    /// Refuses a file that is damaged where it says what was bought, so that nothing is bought on its word. One that
-    /// is not too large is looked at whole. Takes about a second for half a million requests.
+    /// Says whether looking at all of the file takes longer than anybody would wait for.
+    pub fn is_large(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() > LARGE)
+    }
+
+    /// Returns what ends a question to this store from another thread.
+    pub fn interrupter(&self) -> impl Fn() + Send + use<> {
+        let handle = self.conn.get_interrupt_handle();
+        move || handle.interrupt()
+    }
+
+    /// Refuses a file that is damaged, so that nothing is bought on its word. Looks at all of it: about a second for
+    /// 250 MB.
     pub fn must_be_sound(&self) -> Result<(), StoreError> {
-        let looked_at_whole = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= LARGE);
-        let check = match looked_at_whole {
-            true => "PRAGMA integrity_check(1)",
-            false => "PRAGMA integrity_check(request)",
-        };
+        let check = "PRAGMA integrity_check(1)";
         let first = self.conn.prepare_cached(check).and_then(|mut query| {
             let first: String = query.query_row([], |row| row.get(0))?;
             let altered = migrate::altered(&self.conn)?;
@@ -330,6 +336,14 @@ fn must_be_ours(conn: &Connection, path: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Newer { path: path.to_owned(), found, known });
     }
     Ok(())
+}
+
+/// Removes a project that nobody has used yet, or what is beside it.
+fn remove(path: &Path, suffixes: &[&str]) {
+    for suffix in suffixes {
+        // What cannot be removed is in the way of the next `init`, which says so.
+        let _ = std::fs::remove_file(with_suffix(path, suffix));
+    }
 }
 
 /// Makes an empty file that only its owner can read, in the folder that `path` is in. Dropped, it is removed.

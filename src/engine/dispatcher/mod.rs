@@ -159,6 +159,7 @@ impl Dispatcher {
                 biased;
                 Some(control) = inbox.control.recv() => match control {
                     Control::Interrupt => self.stop(Problem::Interrupted),
+                    Control::Damaged(error) => self.stop(Problem::Record { error }),
                 },
                 count = inbox.receipts.recv_many(&mut receipts, GULP) => {
                     if count == 0 {

@@ -17,6 +17,8 @@ use crate::store::{Order, SeenBatch};
 
 /// Listings in a row in which a batch must not stand before it is created again.
 const ABSENCES: u32 = 3;
+/// The shortest `--poll` of a provider that others use too.
+const A_SECOND: Duration = Duration::from_secs(1);
 /// Looks in a row that do not find a batch before it is taken for gone.
 const LOST: u32 = 5;
 /// For how long a batch is not found before it is taken for gone, at most.
@@ -218,7 +220,9 @@ impl Dispatcher {
         slot.absences += 1;
         if slot.absences < ABSENCES {
             let gap = Duration::from_secs(u64::from(slot.absences) * 2);
-            slot.next_at = now + gap.min(poll);
+            // What a process has sent that has just died may still be on its way, however often it would have looked.
+            // Only at a provider that moves by less than a second is that less.
+            slot.next_at = now + if poll < A_SECOND { gap.min(poll) } else { gap };
         } else if slot.cancel == Cancel::Wanted {
             self.change_for(id, BatchMove::Dropped, "it was cancelled before it was created");
         } else {

@@ -94,8 +94,8 @@ impl Dispatcher {
         // What waiting cannot help goes by calls, which costs more than was asked for: that is told too.
         let is_first_to_cross =
             place == Place::Realtime && policy == Oversized::Wait && at.crossed == 1;
-        let is_news = is_first_to_cross || !std::mem::replace(&mut at.is_told, true);
-        if is_for_want_of_room && is_news {
+        let is_news = |is_told: &mut bool| is_first_to_cross || !std::mem::replace(is_told, true);
+        if is_for_want_of_room && is_news(&mut at.is_told) {
             let (model, limit) = (at.model.clone(), at.queue.limit());
             let policy = if is_first_to_cross { Oversized::Realtime } else { policy };
             self.tell(Event::Oversized { model, limit, policy });
