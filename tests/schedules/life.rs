@@ -39,8 +39,9 @@ use crate::draw::{Scene, Way};
 
 /// When each schedule begins.
 const FIRST_DAY: UnixMs = UnixMs(1_800_000_000_000);
-/// The longest that a run may take by its own time before it is taken for one that hangs.
-const PATIENCE: Duration = Duration::from_hours(24 * 30);
+/// The longest that a run may take by its own time before it is taken for one that hangs: a narrow queue and batches of
+/// twenty hours take their months.
+const PATIENCE: Duration = Duration::from_hours(24 * 365);
 /// How often a schedule's run is gone on with before it has to have come to its end.
 const RUNS: usize = 40;
 const BASE_URL: &str = "http://provider.test/v1";

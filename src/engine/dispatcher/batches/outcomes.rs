@@ -320,7 +320,8 @@ impl Dispatcher {
         let again_in = pause_after_failure(slot.failures, longest, trouble.asked_pause(), jitter);
         slot.next_at = now + again_in;
         let since = *slot.troubled_since.get_or_insert(now);
-        let is_over = now.saturating_sub(since) >= TROUBLED.min(poll.saturating_mul(TROUBLED_POLLS));
+        let is_over =
+            now.saturating_sub(since) >= TROUBLED.min(poll.saturating_mul(TROUBLED_POLLS));
         slot.is_given_up = is_over && slot.failures >= MOST_FAILURES;
         let (failures, batch, status) = (slot.failures, slot.id, slot.status);
         if !self.is_reached && failures >= NOBODY {
