@@ -143,6 +143,7 @@ impl Transport {
 
     /// The same, with a wire in the place of sockets.
     #[doc(hidden)]
+    #[must_use]
     pub fn by_wire(&self, wire: Arc<dyn Wire>) -> Self {
         Self { wire: Some(wire), ..self.clone() }
     }

@@ -177,10 +177,8 @@ impl Store {
     /// Refuses to go on where the file that was opened no longer stands in its place: what is written to it now
     /// may be of no use to anybody.
     pub(super) fn must_be_in_place(&self) -> Result<(), StoreError> {
-        match place::identity(&self.path) == self.identity {
-            true => Ok(()),
-            false => Err(StoreError::Gone { path: self.path.clone() }),
-        }
+        let is_there = place::identity(&self.path) == self.identity;
+        if is_there { Ok(()) } else { Err(StoreError::Gone { path: self.path.clone() }) }
     }
 
     /// Says whether looking at all of the file takes longer than anybody would wait for.
@@ -303,12 +301,11 @@ fn prepare(mut conn: Connection) -> rusqlite::Result<Connection> {
 /// makes none: it would be as read-only as the file, and in the way once that may be written again.
 fn connect_unwritable(path: &Path) -> Result<Connection, StoreError> {
     let wal = std::fs::metadata(with_suffix(path, "-wal"));
-    let conn = match wal.is_ok_and(|wal| wal.len() > 0) {
-        true => connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).or_else(|_| connect_alone(path)),
-        false => {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-            connect(Path::new(&immutable_uri(path)), flags)
-        }
+    let conn = if wal.is_ok_and(|wal| wal.len() > 0) {
+        connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY).or_else(|_| connect_alone(path))
+    } else {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        connect(Path::new(&immutable_uri(path)), flags)
     };
     conn.map_err(|error| StoreError::from_sqlite(path, error))
 }

@@ -95,6 +95,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
+    #[expect(clippy::print_stdout, reason = "whoever names a seed wants to see")]
     pub(crate) fn note(&self, words: &str) {
         let line = format!("{:>16.3?} {words}", self.clock.elapsed());
         if self.is_loud {
@@ -141,34 +142,33 @@ async fn go(seed: u64, log: Log) -> Seen {
     let scene = Scene::draw(&mut rng);
     log.note(&format!("{scene:?}"));
     let project = Project::new(&scene, &mut rng, log.clone());
-    let mut seen = Seen::default();
+    let mut happened = Seen::default();
     let mut evidence = books::Evidence::new();
     let troubled = rng.usize(1..6);
     for number in 0..RUNS {
         let is_calm = number >= troubled;
-        let way = match is_calm {
-            false => Way::draw(&mut rng, scene.batch_delay),
-            true => {
-                let asked = if number % 2 == 0 { Asked::Batch } else { Asked::Realtime };
-                Way::to_the_end(asked, scene.batch_delay)
-            }
+        let asked = if number % 2 == 0 { Asked::Batch } else { Asked::Realtime };
+        let way = if is_calm {
+            Way::to_the_end(asked, scene.batch_delay)
+        } else {
+            Way::draw(&mut rng, scene.batch_delay)
         };
         project.wire.is_calm.store(is_calm, Ordering::Relaxed);
         log.note(&format!("run {number}: {way:?}"));
         let ran = project.run(&way, rng.u64(..)).await;
         log.note(&format!("run {number}: {ran:?}"));
-        seen.add("runs", 1);
+        happened.add("runs", 1);
         match &ran {
-            Ran::Died => seen.add("crashes", 1),
-            Ran::ToItsEnd(_) if way.cancels => seen.add("cancellations", 1),
-            Ran::ToItsEnd(HowEnded::Stopped(_)) => seen.add("interruptions", 1),
+            Ran::Died => happened.add("crashes", 1),
+            Ran::ToItsEnd(_) if way.cancels => happened.add("cancellations", 1),
+            Ran::ToItsEnd(HowEnded::Stopped(_)) => happened.add("interruptions", 1),
             Ran::ToItsEnd(_) => {}
         }
         books::hold(&project, &mut evidence);
         if books::nothing_is_left(&project) {
             books::hold_in_the_end(&project, scene.max_attempts);
-            books::count(&project, |what, count| seen.add(what, count));
-            return seen;
+            books::count(&project, |what, count| happened.add(what, count));
+            return happened;
         }
     }
     panic!("{RUNS} runs, and something is still due");
@@ -228,13 +228,11 @@ impl Project {
         let tasks = LocalSet::new();
         let ran = tasks.run_until(self.carry_out(way, seed));
         let dies_at = way.dies_at.unwrap_or(PATIENCE);
-        match tokio::time::timeout(dies_at, ran).await {
-            Ok(ran) => ran,
-            Err(_) => {
-                assert!(way.dies_at.is_some(), "the run hangs");
-                Ran::Died
-            }
+        if let Ok(ran) = tokio::time::timeout(dies_at, ran).await {
+            return ran;
         }
+        assert!(way.dies_at.is_some(), "the run hangs");
+        Ran::Died
     }
 
     async fn carry_out(&self, way: &Way, seed: u64) -> Ran {
@@ -296,7 +294,7 @@ impl Project {
 
 fn transport() -> Transport {
     CLIENT.with_borrow_mut(|client| {
-        let make = || Transport::new(Duration::from_secs(60), Proxies::None).unwrap();
+        let make = || Transport::new(Duration::from_mins(1), Proxies::None).unwrap();
         client.get_or_insert_with(make).clone()
     })
 }

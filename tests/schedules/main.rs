@@ -68,9 +68,9 @@ fn every_schedule_keeps_the_promises() {
                         return;
                     }
                     match go(seed) {
-                        Ok(seen) => {
+                        Ok(happened) => {
                             let mut all = all.lock().unwrap();
-                            for (what, count) in seen.counts() {
+                            for (what, count) in happened.counts() {
                                 *all.entry(what).or_default() += count;
                             }
                         }
