@@ -38,6 +38,15 @@ fn goes_on(project: &Project, how: &How, context: &str) {
     }
 }
 
+/// Goes on to the end at a provider whose replies break off now and then: a run may leave a batch to the next one.
+#[track_caller]
+fn goes_on_in_some_runs(project: &Project, how: &How, context: &str) {
+    let waits = |ran: &Ran| matches!(ran, Ran::ToItsEnd(HowEnded::Waiting { .. }));
+    let leaves_some = (0..9).take_while(|_| waits(&project.run(how, None))).count();
+    assert!(leaves_some < 9, "{context}: it does not get on: {:#?}", table(project));
+    goes_on(project, how, context);
+}
+
 /// The table of a run that nothing happened to.
 fn unbroken(scene: &Scene, fresh: &Fresh, how: &How) -> Table {
     let project = Project::new(scene, fresh);
@@ -312,7 +321,7 @@ fn replies_that_are_lost_on_the_way_instead() {
                 settings.seed = seed;
                 settings.faults = faults.parse().unwrap();
             });
-            goes_on(&project, &how, &context);
+            goes_on_in_some_runs(&project, &how, &context);
             holds_in_the_end(&project, &context);
             assert_eq!(project.ledger().totals.batch_charged_requests, 8, "{context}");
             let answers = |table: &Table| table.iter().map(|row| row.1.clone()).collect::<Vec<_>>();
