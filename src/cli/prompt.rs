@@ -107,7 +107,7 @@ pub(crate) struct PromptOptions {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The model as PROVIDER/MODEL; a bare name is OpenAI's. Wins over the prompt's own.
-    #[arg(long, value_name = "PROVIDER/MODEL", value_parser = model)]
+    #[arg(long, value_name = "PROVIDER/MODEL", value_parser = model_name)]
     model: Option<ModelName>,
     /// The most tokens that an answer may have. Wins over the prompt's own.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
@@ -136,7 +136,8 @@ impl PromptOptions {
     }
 }
 
-fn model(text: &str) -> Result<ModelName, String> {
+/// Reads the name of a model.
+pub(crate) fn model_name(text: &str) -> Result<ModelName, String> {
     ModelName::parse(text).ok_or_else(|| {
         "a model is named as `provider/model`, or `gpt-5-mini` for OpenAI's".to_owned()
     })

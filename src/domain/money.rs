@@ -138,6 +138,33 @@ impl Price {
     }
 }
 
+/// How a price came to be on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceOrigin {
+    /// A person set it for this project.
+    Own,
+    /// It stood in a price file that a run was given.
+    File,
+}
+
+impl PriceOrigin {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Own, Self::File];
+
+    /// Returns its word on record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::File => "file",
+        }
+    }
+
+    /// Returns the origin that a word on record names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

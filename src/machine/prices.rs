@@ -110,6 +110,11 @@ impl PriceTable {
         })
     }
 
+    /// Returns the models that have a row.
+    pub fn models(&self) -> impl Iterator<Item = &ModelName> {
+        self.rows.keys()
+    }
+
     /// Puts a row in, in the place of one for the same model.
     pub fn insert(&mut self, model: ModelName, price: ListedPrice) {
         self.rows.insert(model, price);

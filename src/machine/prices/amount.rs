@@ -6,7 +6,7 @@
 use crate::domain::NanoUsd;
 
 /// From a price of this many nano-USD per million tokens on, which is a million dollars, it is no price.
-const TOO_MUCH: i64 = 1_000_000_000_000_000;
+pub(super) const TOO_MUCH: i64 = 1_000_000_000_000_000;
 
 /// Reads an amount of US dollars per million tokens with at most nine decimals; no sign, no exponent.
 pub fn usd_per_mtok(text: &str) -> Option<NanoUsd> {

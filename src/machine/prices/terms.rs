@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::ListedPrice;
+use super::amount::TOO_MUCH;
 use crate::domain::{LongPrice, NanoUsd, Price};
 
 /// The price of a model as it was written down, in nano-USD per million tokens.
@@ -101,6 +102,23 @@ struct Four {
 }
 
 impl Terms {
+    /// Says whether all amounts are such as a table may hold: what is on record may have been changed by hand.
+    pub fn is_sound(&self) -> bool {
+        let parts = |parts: Parts| {
+            [parts.price_in, parts.price_cached, parts.price_out, parts.price_reasoning]
+        };
+        let long = self.long.map(|long| long.prices).unwrap_or_default();
+        let own = Parts {
+            price_in: Some(self.price_in),
+            price_out: Some(self.price_out),
+            price_cached: self.price_cached,
+            price_reasoning: self.price_reasoning,
+        };
+        let amounts = [own, self.batch, long, self.batch_long].into_iter().flat_map(parts);
+        amounts.flatten().all(|amount| (0..TOO_MUCH).contains(&amount.0))
+            && self.batch_discount.is_none_or(|percent| percent <= 100)
+    }
+
     /// Returns the terms with nothing left open that come to this price.
     pub fn of(listed: &ListedPrice) -> Self {
         let (price, batch) = (short(&listed.price), short(&listed.batch));

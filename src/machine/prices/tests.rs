@@ -25,12 +25,6 @@ const fn usd(thousandths: i64) -> NanoUsd {
 mod bundled {
     use super::*;
 
-    /// Those that are reached by name and have no price in the table, each for its reason.
-    const WITHOUT: [(&str, &str); 2] = [
-        ("openrouter", "the price is that of whoever serves the model"),
-        ("perplexity", "a fee for each search comes on top of the tokens"),
-    ];
-
     #[test]
     fn the_table_is_whole_dated_and_plausible() {
         let table = PriceTable::bundled();
@@ -141,28 +135,6 @@ mod bundled {
             });
             assert!(part < 100 && usual.count() * 10 >= rows.len() * 9, "{provider}");
         }
-    }
-
-    #[test]
-    fn there_are_rows_for_each_provider_but_those_whose_price_is_not_by_the_token() {
-        let table = PriceTable::bundled();
-        let has = |provider: &str| table.rows.keys().any(|model| model.provider == provider);
-        for provider in [
-            "openai",
-            "simulated",
-            "anthropic",
-            "groq",
-            "together",
-            "mistral",
-            "deepseek",
-            "xai",
-            "deepinfra",
-            "fireworks",
-            "gemini",
-        ] {
-            assert!(has(provider), "{provider}");
-        }
-        assert!(WITHOUT.iter().all(|(provider, _)| !has(provider)));
     }
 
     #[test]
