@@ -12,6 +12,7 @@ use super::text::{moment, thousands, whole};
 use super::{Context, server, shell_word};
 use crate::domain::{LongPrice, ModelName, NanoUsd, Price, PriceOrigin};
 use crate::engine::Clock;
+use crate::input::prompt_file::WrittenPrice;
 use crate::machine::prices::{ListedPrice, Terms, usd_per_mtok};
 use crate::store::{PromptRecord, Store};
 
@@ -70,10 +71,53 @@ fn parse_usd(text: &str) -> Result<NanoUsd, String> {
     })
 }
 
+impl From<WrittenPrice> for OwnPrice {
+    fn from(written: WrittenPrice) -> Self {
+        let WrittenPrice { price_in, price_out, price_cached, batch_discount } = written;
+        Self { price_in, price_out, price_cached, batch_discount }
+    }
+}
+
 impl OwnPrice {
+    /// Refuses a price that would have no model to go to.
+    pub(crate) fn must_be_empty(&self) -> Result<(), Failure> {
+        match self.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(Failure::usage("a price is said of a prompt's model, and there is no prompt")
+                    .hint("`overnight init --prompt TEXT|FILE …` gives one"))
+            }
+        }
+    }
+
     /// Says whether nothing is said.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Returns the same with what is not said taken from `other`.
+    #[must_use]
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            price_in: self.price_in.or(other.price_in),
+            price_out: self.price_out.or(other.price_out),
+            price_cached: self.price_cached.or(other.price_cached),
+            batch_discount: self.batch_discount.or(other.batch_discount),
+        }
+    }
+
+    /// Returns the price of a model that this makes of the one that was set before; none where nothing is said.
+    pub(crate) fn onto_that_of(
+        &self,
+        store: &Store,
+        model: &ModelName,
+        program: &str,
+    ) -> Result<Vec<(ModelName, Terms)>, Failure> {
+        if self.is_empty() {
+            return Ok(Vec::new());
+        }
+        let terms = self.onto(own(store, model)?, (model, program))?;
+        Ok(vec![(model.clone(), terms)])
     }
 
     /// Returns the terms that this makes of what was said before.
@@ -129,7 +173,12 @@ fn set(model: &ModelName, args: &Args, context: &Context) -> Result<Exit, Failur
         max_output_tokens: args.max_output_tokens.or(terms.max_output_tokens),
         ..terms
     };
-    put(&mut store, (model, terms), context)?;
+    set_all(&mut store, &[(model.clone(), terms)], context)?;
+    if context.out.is_json() {
+        let book = PriceBook::load(&store, &PricesArg::default())?;
+        let known = book.listed(model);
+        context.out.json(&as_json(model, known.as_ref().map(|(listed, from)| (listed, *from))))?;
+    }
     if !wanted(&store)?.contains(model) {
         context.out.warn(&format!("no prompt of this project asks {model}"));
         context.out.hint(&format!("`{} price` shows the models that are asked", context.program()));
@@ -138,7 +187,7 @@ fn set(model: &ModelName, args: &Args, context: &Context) -> Result<Exit, Failur
 }
 
 /// Returns what a person said of a model's price before.
-pub(crate) fn own(store: &Store, model: &ModelName) -> Result<Option<Terms>, Failure> {
+fn own(store: &Store, model: &ModelName) -> Result<Option<Terms>, Failure> {
     let name = model.to_string();
     let record = store
         .prices()?
@@ -147,23 +196,27 @@ pub(crate) fn own(store: &Store, model: &ModelName) -> Result<Option<Terms>, Fai
     Ok(record.and_then(|record| record.terms))
 }
 
-/// Puts a price on record and says what it comes to.
-pub(crate) fn put(
+/// Puts prices on record and says what they come to.
+pub(crate) fn set_all(
     store: &mut Store,
-    (model, terms): (&ModelName, Terms),
+    prices: &[(ModelName, Terms)],
     context: &Context,
 ) -> Result<(), Failure> {
-    if terms.price_cached.is_some_and(|cached| cached > terms.price_in) {
-        context.out.warn(&format!("cached tokens of {model} cost more than others"));
+    if prices.is_empty() {
+        return Ok(());
     }
-    let now = Clock::now();
-    store.set_prices(&[(model.to_string(), terms)], PriceOrigin::Own, now)?;
-    let book = PriceBook::load(store, &PricesArg::default())?;
-    let Some((listed, origin)) = book.listed(model) else { return Ok(()) };
-    if context.out.is_json() {
-        return context.out.json(&as_json(model, Some((&listed, origin))));
+    let rows: Vec<_> =
+        prices.iter().map(|(model, terms)| (model.to_string(), terms.clone())).collect();
+    store.set_prices(&rows, PriceOrigin::Own, Clock::now())?;
+    for (model, terms) in prices {
+        if terms.price_cached.is_some_and(|cached| cached > terms.price_in) {
+            context.out.warn(&format!("cached tokens of {model} cost more than others"));
+        }
+        if !context.out.is_json() {
+            let listed = terms.listed(&model.provider);
+            context.out.say(&format!("{model} costs {}", in_words(&listed)));
+        }
     }
-    context.out.say(&format!("{model} costs {}", in_words(&listed)));
     Ok(())
 }
 
@@ -215,7 +268,8 @@ fn list(model: Option<ModelName>, prices: &PricesArg, context: &Context) -> Resu
             Some(model) => vec![model],
             None => models(store)?,
         };
-        Ok::<_, Failure>((PriceBook::load(store, prices)?, store.live_prompts()?, models))
+        let book = PriceBook::of_models(store, prices, &models)?;
+        Ok::<_, Failure>((book, store.live_prompts()?, models))
     })?;
     if context.out.is_json() {
         let known = models.iter().map(|model| (model, book.listed(model)));

@@ -4,16 +4,18 @@
 //! brought earlier, and that before the table in the program; but one for just this model counts before one for the
 //! model of which it is a snapshot. Never guessed: a model in none of them has no price.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::shell_word;
+use super::{program, shell_word};
 use crate::domain::{ModelName, PriceOrigin, PromptSpec, UnixMs};
 use crate::engine::Prices;
-use crate::machine::prices::{ListedPrice, Nearness, PriceTable, Terms};
+use crate::machine::prices::{
+    CommunityError, ListedPrice, Nearness, PriceError, PriceTable, Terms,
+};
 use crate::store::{PromptRecord, Store, StoreError};
 
 /// Where a command is told of prices.
@@ -47,11 +49,21 @@ pub(crate) struct PriceBook {
 impl PriceBook {
     /// Opens the prices of a project, with those of a file that a person gave.
     pub(crate) fn load(store: &Store, given: &PricesArg) -> Result<Self, Failure> {
+        Self::of_models(store, given, &wanted(store)?)
+    }
+
+    /// Opens the prices of a project, with those that a file has of some models.
+    pub(crate) fn of_models(
+        store: &Store,
+        given: &PricesArg,
+        models: &[ModelName],
+    ) -> Result<Self, Failure> {
+        let program = program(store.path());
         let (mut own, mut remembered) = (Vec::new(), Vec::new());
         for record in store.prices()? {
             let model = ModelName::parse(&record.model);
             let (Some(model), Some(terms)) = (model, record.terms) else {
-                return Err(unreadable(&record.model));
+                return Err(unreadable(&record.model, &program));
             };
             let mut table = PriceTable::default();
             let listed = terms.listed(&model.provider);
@@ -64,8 +76,8 @@ impl PriceBook {
         let mut tables = own;
         if let Some(path) = &given.prices {
             let own = Self { tables: tables.clone() };
-            let wanted = wanted(store)?.into_iter().filter(|model| !own.has(model)).collect();
-            tables.push((read(path, wanted)?, Origin::File));
+            let wanted: Vec<_> = models.iter().filter(|model| !own.has(model)).cloned().collect();
+            tables.push((read(path, &wanted, &program)?, Origin::File));
         }
         tables.extend(remembered);
         tables.extend(Self::bundled().tables);
@@ -178,21 +190,26 @@ fn has_usual_price(spec: &PromptSpec) -> bool {
     }
 }
 
-fn read(path: &std::path::Path, wanted: Vec<ModelName>) -> Result<PriceTable, Failure> {
+fn read(path: &Path, wanted: &[ModelName], program: &str) -> Result<PriceTable, Failure> {
     let shown = path.display().to_string();
     let cannot = || Failure::error(format!("cannot read the prices in {shown}"));
     let bytes = std::fs::read(path).map_err(|error| cannot().caused_by(&error))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| cannot().because("it is not UTF-8 text".to_owned()))?;
-    PriceTable::read(&text, &wanted).map_err(|error| {
-        cannot().caused_by(&error).hint(
-            "`overnight price MODEL --price-in USD --price-out USD` sets a price by hand, in dollars per million tokens",
-        )
+    PriceTable::read(&text, wanted).map_err(|error| {
+        let model = match &error {
+            PriceError::Community(CommunityError::Entry { model, .. }) => model.to_string(),
+            PriceError::Community(CommunityError::Json(_)) | PriceError::Sheet(_) => "MODEL".to_owned(),
+        };
+        cannot().caused_by(&error).hint(format!(
+            "`{program} price {} --price-in USD --price-out USD` sets a price by hand, in dollars per million tokens",
+            shell_word(&model)
+        ))
     })
 }
 
-fn unreadable(model: &str) -> Failure {
+fn unreadable(model: &str, program: &str) -> Failure {
     Failure::error(format!("the price on record for {model} cannot be read"))
         .of_record()
-        .hint(format!("`overnight price {} --remove` takes it away", shell_word(model)))
+        .hint(format!("`{program} price {} --remove` takes it away", shell_word(model)))
 }
