@@ -133,7 +133,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     book.remember(&mut store, Clock::now())?;
-    let budget = budget::make(&store, &plan, (args.max_cost, &book), context)?;
+    let budget = budget::make((&store, &plan), &book, args.max_cost, context)?;
     let exit = in_runtime(carry_out((&args, &book), (by, budget), store, context));
     drop(lock);
     exit
