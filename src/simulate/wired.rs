@@ -9,12 +9,12 @@ use std::sync::Arc;
 use http::Request;
 use http_body_util::BodyExt as _;
 
-use super::Settings;
+use super::{Settings, batches};
 use super::ledger::Ledger;
 use super::server::Fate;
-use super::service::{self, State};
+use super::service::{self, State, Time};
 use crate::domain::FailureClass;
-use crate::engine::{BrokenBody, Carrying, NoReply, SentBody, Wire};
+use crate::engine::{BrokenBody, Carrying, Clock, NoReply, SentBody, Wire};
 
 /// A simulated provider at the end of a wire.
 #[derive(Clone, Debug)]
@@ -24,10 +24,20 @@ pub struct Wired {
 
 /// Makes a simulated provider that no socket leads to. Fails where the ledger's file cannot be opened.
 pub fn wired(settings: Settings) -> io::Result<Wired> {
-    Ok(Wired { state: Arc::new(State::new(settings, false)?) })
+    Ok(Wired { state: Arc::new(State::new(settings, Time::OfSettingsOnOneThread)?) })
+}
+
+/// The same, by the time of a clock and not by that of the settings.
+pub fn wired_by(clock: Clock, settings: Settings) -> io::Result<Wired> {
+    Ok(Wired { state: Arc::new(State::new(settings, Time::Of(clock))?) })
 }
 
 impl Wired {
+    /// Forgets a batch and its files, once nobody will ask for them again: all that is known here is in memory.
+    pub fn forget(&self, batch: &str) {
+        batches::forget(&self.state, batch);
+    }
+
     /// Returns the ledger as it stands.
     pub fn ledger(&self) -> Ledger {
         self.state.books()
