@@ -71,7 +71,7 @@ pub use fault::{Fault, Moment};
 pub use faults::{FaultError, FaultRule, Faults, When};
 pub use ledger::{Account, Ledger, Totals};
 pub use likeness::{AnswerLength, AskedInWords, Likeness, ModelLikeness, Remembers, Takes};
-pub use wired::{Wired, wired, wired_by};
+pub use wired::{Exchange, Wired, wired, wired_by};
 
 /// How the simulated provider behaves; [`Settings::new`] gives one that always answers at once.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! It is the same provider, on the caller's runtime and by its time. Where a connection would be closed or
 //! reset, the wire tells of a broken one.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -41,6 +42,26 @@ impl Wired {
     /// Returns the ledger as it stands.
     pub fn ledger(&self) -> Ledger {
         self.state.books()
+    }
+}
+
+/// Simulated providers, each at the end of the wire that its name leads to.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange {
+    /// By the host of the URLs that lead there.
+    pub providers: HashMap<String, Wired>,
+}
+
+impl Wire for Exchange {
+    fn carry(&self, request: Request<SentBody>) -> Carrying {
+        let host = request.uri().host().unwrap_or_default();
+        match self.providers.get(host) {
+            Some(provider) => provider.carry(request),
+            None => {
+                let message = format!("no wire leads to {host:?}");
+                Box::pin(async { Err(NoReply { class: FailureClass::Unreachable, message }) })
+            }
+        }
     }
 }
 
