@@ -39,10 +39,8 @@ use super::plan::{Plan, Ways, Wish};
 use super::run::budget::{self, parse_usd};
 use super::server;
 use super::text::{parse_duration, parse_some_duration, parse_time, size, whole};
-use crate::domain::{Event, HowEnded, NanoUsd, Problem, UnixMs};
-use crate::engine::{
-    self, BatchPlan, Clock, Control, Proxies, Purpose, RunPlan, Transport, World,
-};
+use crate::domain::{AttemptId, Event, HowEnded, NanoUsd, Problem, RunId, UnixMs};
+use crate::engine::{self, BatchPlan, Clock, Control, Proxies, Purpose, RunPlan, Transport, World};
 use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
@@ -173,7 +171,7 @@ pub(super) struct Before {
     copy_bytes: u64,
     /// Batches of earlier runs that are not done with, and their requests.
     aside: (u64, u64),
-    newest_attempt: crate::domain::AttemptId,
+    newest_attempt: AttemptId,
 }
 
 fn liveness(context: &Context) -> Liveness {
@@ -235,7 +233,7 @@ struct Play<'a> {
 }
 
 /// Lives through the run, in a time of its own.
-fn play(play: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure> {
+fn play(played: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure> {
     let cannot = |error: &dyn std::error::Error| {
         Failure::error("cannot start the rehearsal").caused_by(error)
     };
@@ -245,56 +243,32 @@ fn play(play: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure> 
         .start_paused(true)
         .build()
         .map_err(|error| cannot(&error))?;
-    LocalSet::new().block_on(&runtime, carry_out(play, guard, store))
+    LocalSet::new().block_on(&runtime, carry_out(played, guard, store))
 }
 
-async fn carry_out(play: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure> {
-    let Play { args, context, .. } = play;
+async fn carry_out(played: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure> {
+    let Play { args, context, .. } = played;
     let mut store = store;
     let started_at = Clock::now();
     let clock = Clock::simulated(started_at);
-    let stage = Stage::set(&store, (args, play.in_doubt), clock, context)?;
-    let transport = Transport::new(TIMEOUT, Proxies::None)
-        .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?
-        .by_wire(Arc::new(stage.exchange.clone()));
+    let stage = Stage::set(&store, (args, played.in_doubt), clock, context)?;
     let run = store.start_run(&RunFacts {
         started_at,
         settings_json: json!({"rehearsal": true, "seed": args.seed}).to_string(),
         process_id: std::process::id(),
         host: context.settings.host(),
     })?;
-    let notes = Arc::new(Notes::new(context.out, clock, stage.exchange));
+    let notes = Arc::new(Notes::new(context.out, clock, stage.exchange.clone()));
     let (control, commands) = unbounded_channel();
     guard.pass_on(control.clone());
     let stall = tokio::task::spawn_local(stop_when_stalled(Arc::clone(&notes), control));
-    let plan = RunPlan {
-        run,
-        tasks: stage.tasks,
-        pace: PaceSettings { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
-        in_doubt: play.in_doubt,
-        reuse: !args.no_reuse,
-        limit: args.ways.limit,
-        budget: play.budget,
-        batches: BatchPlan {
-            asked: args.ways.route.into(),
-            oversized: args.ways.oversized.into(),
-            most: args.ways.most(),
-            poll: args.poll,
-            waits: true,
-            canary: !args.no_canary,
-            by: play.by,
-            servers: stage.servers,
-            purpose: Purpose::Answer,
-        },
-        transport,
-        seed: args.seed,
-        world: World::rehearsed(clock),
-    };
+    let assumed = stage.assumed.clone();
+    let run_plan = run_plan(played, stage, (run, clock))?;
     let path = store.path().to_owned();
     let open: engine::Opens = Arc::new(move || Store::open_to_read(&path, Clock::now()));
     let told = Arc::clone(&notes);
     let watch: Box<dyn Fn(Event) + Send> = Box::new(move |event| told.tell(&event));
-    let (mut store, how, _) = engine::run(plan, store, open, (commands, watch)).await?;
+    let (mut store, how, _) = engine::run(run_plan, store, open, (commands, watch)).await?;
     let has_stalled = how == HowEnded::Stopped(Problem::Interrupted) && !guard.came();
     stall.abort();
     store.end_run(run, clock.time_of_day(), how.as_str(), None)?;
@@ -305,8 +279,43 @@ async fn carry_out(play: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts
         duration: clock.elapsed(),
         started_at,
         noted: notes.noted(),
-        assumed: stage.assumed,
+        assumed,
         store,
+    })
+}
+
+/// Plans the run as `run` would with the same options, on another stage.
+fn run_plan(
+    played: &Play<'_>,
+    stage: Stage,
+    (run, clock): (RunId, Clock),
+) -> Result<RunPlan, Failure> {
+    let args = played.args;
+    let transport = Transport::new(TIMEOUT, Proxies::None)
+        .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?
+        .by_wire(Arc::new(stage.exchange));
+    Ok(RunPlan {
+        run,
+        tasks: stage.tasks,
+        pace: PaceSettings { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
+        in_doubt: played.in_doubt,
+        reuse: !args.no_reuse,
+        limit: args.ways.limit,
+        budget: played.budget,
+        batches: BatchPlan {
+            asked: args.ways.route.into(),
+            oversized: args.ways.oversized.into(),
+            most: args.ways.most(),
+            poll: args.poll,
+            waits: true,
+            canary: !args.no_canary,
+            by: played.by,
+            servers: stage.servers,
+            purpose: Purpose::Answer,
+        },
+        transport,
+        seed: args.seed,
+        world: World::rehearsed(clock),
     })
 }
 

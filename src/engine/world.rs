@@ -112,9 +112,7 @@ impl World {
                 let work = move || runtime.block_on(feeder.work(asked));
                 Ok(Carried::Thread(thread.spawn(work)?))
             }
-            Hands::OneThread(_) => {
-                Ok(Carried::Task(tokio::task::spawn_local(feeder.work(asked))))
-            }
+            Hands::OneThread(_) => Ok(Carried::Task(tokio::task::spawn_local(feeder.work(asked)))),
         }
     }
 }
@@ -167,11 +165,7 @@ impl Scribe {
 }
 
 /// Writes as the writer's thread would, with commits that take their time.
-async fn write_by_turns(
-    mut writing: Writing,
-    stirred: Arc<Notify>,
-    commits: Commits,
-) -> Store {
+async fn write_by_turns(mut writing: Writing, stirred: Arc<Notify>, commits: Commits) -> Store {
     let mut rng = fastrand::Rng::with_seed(match commits {
         Commits::Drawn { seed } => seed,
         Commits::AsOnADisk => 0,

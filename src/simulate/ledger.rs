@@ -301,7 +301,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         for _ in 0..2 {
-            Books::open(Some(&path), Remembers::EachBody).unwrap().charge([255; 32], &charge()).unwrap();
+            Books::open(Some(&path), Remembers::EachBody)
+                .unwrap()
+                .charge([255; 32], &charge())
+                .unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
@@ -309,6 +312,9 @@ mod tests {
         assert_eq!(first["body_sha256"], "ff".repeat(32));
         assert_eq!(first["endpoint"], "chat/completions");
         assert_eq!(first["fault"], "lost");
-        assert!(Books::open(Some(folder.path()), Remembers::EachBody).is_err(), "a folder is no ledger");
+        assert!(
+            Books::open(Some(folder.path()), Remembers::EachBody).is_err(),
+            "a folder is no ledger"
+        );
     }
 }

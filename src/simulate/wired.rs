@@ -10,10 +10,10 @@ use std::sync::Arc;
 use http::Request;
 use http_body_util::BodyExt as _;
 
-use super::{Settings, batches};
 use super::ledger::Ledger;
 use super::server::Fate;
 use super::service::{self, State, Time};
+use super::{Settings, batches};
 use crate::domain::FailureClass;
 use crate::engine::{BrokenBody, Carrying, Clock, NoReply, SentBody, Wire};
 
@@ -55,13 +55,11 @@ pub struct Exchange {
 impl Wire for Exchange {
     fn carry(&self, request: Request<SentBody>) -> Carrying {
         let host = request.uri().host().unwrap_or_default();
-        match self.providers.get(host) {
-            Some(provider) => provider.carry(request),
-            None => {
-                let message = format!("no wire leads to {host:?}");
-                Box::pin(async { Err(NoReply { class: FailureClass::Unreachable, message }) })
-            }
+        if let Some(provider) = self.providers.get(host) {
+            return provider.carry(request);
         }
+        let message = format!("no wire leads to {host:?}");
+        Box::pin(async { Err(NoReply { class: FailureClass::Unreachable, message }) })
     }
 }
 

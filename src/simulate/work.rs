@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::answer::Manner;
 use super::completion::{Answer, Ask, Completion, Finish, Overflow, Said};
 use super::draws::{self, Purpose};
 use super::fault::{Fault, Moment};
@@ -17,7 +18,6 @@ use super::faults::Draw;
 use super::ledger::{Charge, lock};
 use super::reply::{INVALID, Problem, Stamp};
 use super::service::State;
-use super::answer::Manner;
 use super::{Takes, answer, chat, check, models, responses, tokens};
 use crate::domain::{Endpoint, Usage};
 
@@ -87,8 +87,7 @@ fn read_ask(endpoint: Endpoint, body: &Value) -> Ask<'_> {
 
 /// Counts the tokens of a body's prompt; a body that will be refused has none.
 pub(super) fn prompt_tokens(endpoint: Endpoint, body: &[u8], takes: Takes) -> u64 {
-    let is_good =
-        |parsed: &Value| takes == Takes::Anything || check(endpoint, parsed).is_ok();
+    let is_good = |parsed: &Value| takes == Takes::Anything || check(endpoint, parsed).is_ok();
     let parsed = parse(body).ok().filter(is_good);
     parsed.map_or(0, |parsed| tokens::count_prompt(&read_ask(endpoint, &parsed).turns))
 }

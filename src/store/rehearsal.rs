@@ -9,9 +9,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Store, StoreError};
-use crate::domain::{
-    AttemptId, BatchEnd, BatchId, NanoUsd, PromptId, Route, RunId, UnixMs, Usage,
-};
+use crate::domain::{AttemptId, BatchEnd, BatchId, NanoUsd, PromptId, Route, RunId, UnixMs, Usage};
 
 /// Answers on record that are looked at, the newest ones.
 const LOOKED_AT: u32 = 1000;
@@ -64,6 +62,13 @@ pub struct RunBatch {
     pub ended: Option<BatchEnd>,
     /// Why it was refused, failed or dropped.
     pub error: Option<String>,
+}
+
+impl RunBatch {
+    /// Says whether the provider took it and worked on it.
+    pub fn was_worked_on(&self) -> bool {
+        self.created_at.is_some() && self.ended != Some(BatchEnd::Failed)
+    }
 }
 
 /// How long an answer was, in tokens.
@@ -229,10 +234,7 @@ impl Store {
     }
 
     /// Returns when half of the answers after `after` were there, and when all were.
-    pub fn answer_times(
-        &self,
-        after: AttemptId,
-    ) -> Result<Option<(UnixMs, UnixMs)>, StoreError> {
+    pub fn answer_times(&self, after: AttemptId) -> Result<Option<(UnixMs, UnixMs)>, StoreError> {
         let at = |offset: u64| {
             self.conn
                 .prepare_cached(

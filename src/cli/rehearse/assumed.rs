@@ -84,9 +84,8 @@ impl Assumed {
     /// Returns it for a person: a name and a clause each.
     pub(super) fn lines(&self) -> Vec<(&'static str, String)> {
         let mut lines = vec![("rate", self.rate())];
-        let took = |known: Known<Duration>| {
-            format!("{}, {}", duration(known.value), known.from.words())
-        };
+        let took =
+            |known: Known<Duration>| format!("{}, {}", duration(known.value), known.from.words());
         lines.push(("calls", format!("take {}", took(self.latency))));
         match self.has_batches {
             HasBatches::No => {}
@@ -96,7 +95,10 @@ impl Assumed {
             }
         }
         if self.has_batches == HasBatches::Perhaps {
-            lines.push(("", "whether this server has batches is not known: as if it had".to_owned()));
+            lines.push((
+                "",
+                "whether this server has batches is not known: as if it had".to_owned(),
+            ));
         }
         lines.push(("context", self.context()));
         lines.push(("answers", self.answers()));
@@ -104,15 +106,21 @@ impl Assumed {
     }
 
     fn rate(&self) -> String {
-        let each = |known: Option<Known<u64>>, what: &str, option: &str| match known {
-            Some(known) => format!(
-                "{} a minute ({})",
-                count(known.value, what),
-                known.from.words()
-            ),
-            None => format!("no limit of {what}s is known; {option} sets one"),
+        let told = |known: Known<u64>, what: &str| {
+            format!("{} a minute, {}", count(known.value, what), known.from.words())
         };
-        format!("{}; {}", each(self.rpm, "request", "--rpm"), each(self.tpm, "token", "--tpm"))
+        match (self.rpm, self.tpm) {
+            (None, None) => "no limit is known; --rpm and --tpm set them".to_owned(),
+            (Some(rpm), None) => {
+                format!("{}; none of tokens is known, --tpm sets one", told(rpm, "request"))
+            }
+            (None, Some(tpm)) => {
+                format!("{}; none of requests is known, --rpm sets one", told(tpm, "token"))
+            }
+            (Some(rpm), Some(tpm)) => {
+                format!("{}; {}", told(rpm, "request"), told(tpm, "token"))
+            }
+        }
     }
 
     fn queue(&self) -> String {
@@ -155,9 +163,7 @@ impl Assumed {
         let number = |known: Option<Known<u64>>| {
             known.map(|known| json!({"value": known.value, "from": known.from.as_str()}))
         };
-        let seconds = |known: Known<Duration>| {
-            json!({"value": known.value.as_secs_f64(), "from": known.from.as_str()})
-        };
+        let seconds = |known: Known<Duration>| json!({"value": known.value.as_secs_f64(), "from": known.from.as_str()});
         json!({
             "model": self.model, "server": self.server,
             "has_batches": match self.has_batches {

@@ -14,7 +14,8 @@ impl Report {
     /// Returns the report for a script.
     pub(super) fn as_json(&self, context: &Context) -> Value {
         let noted = &self.noted;
-        let sizes = self.batches.iter().map(|batch| batch.requests);
+        let worked_on = || self.batches.iter().filter(|batch| batch.was_worked_on());
+        let sizes = worked_on().map(|batch| batch.requests);
         json!({
             "project": context.project, "as_of": moment(self.before.as_of),
             "run_is_on": self.before.is_running, "rows": self.before.rows,
@@ -27,7 +28,8 @@ impl Report {
             },
             "calls": sum(&self.calls), "in_batches": sum(&self.in_batches),
             "batches": {
-                "count": self.batches.len(), "waves": self.waves,
+                "count": worked_on().count(), "refused": self.batches.len() - worked_on().count(),
+                "waves": self.waves,
                 "smallest": sizes.clone().min(), "largest": sizes.max(),
                 "list": self.batches.iter().map(|one| batch(one, self)).collect::<Vec<_>>(),
             },

@@ -30,7 +30,10 @@ pub(super) fn page(report: &Report, context: &Context) -> String {
         lines.extend(section("batches", batches(report)));
         lines.extend(section("duration", time(report)));
         let usage = report.usage();
-        lines.push(field("tokens", &format!("{} in, {} out", thousands(usage.input), thousands(usage.output))));
+        lines.push(field(
+            "tokens",
+            &format!("{} in, {} out", thousands(usage.input), thousands(usage.output)),
+        ));
         lines.push(field("cost", &cost(report)));
     }
     if report.prompts.len() > 1 {
@@ -41,7 +44,11 @@ pub(super) fn page(report: &Report, context: &Context) -> String {
     if !report.noted.remarks.is_empty() || !report.noted.again.is_empty() {
         lines.push("\non the way".to_owned());
         lines.extend(report.noted.remarks.iter().map(|remark| format!("  {remark}")));
-        let again = report.noted.again.iter().map(|(what, number)| format!("{} {what}", thousands(*number)));
+        let again = report
+            .noted
+            .again
+            .iter()
+            .map(|(what, number)| format!("{} {what}", thousands(*number)));
         let again: Vec<String> = again.collect();
         if !again.is_empty() {
             lines.push(format!("  tried again: {}", again.join(", ")));
@@ -84,8 +91,8 @@ fn requests(report: &Report) -> Vec<String> {
         return vec!["none is due".to_owned()];
     }
     let ways = [
-        (report.in_batches.requests, "in batches"),
-        (report.calls.requests, "by calls"),
+        (report.in_batches.answered, "in batches"),
+        (report.calls.answered, "by calls"),
         (noted.shared, "by the reply to an equal request"),
     ];
     let ways: Vec<String> = ways
@@ -93,9 +100,11 @@ fn requests(report: &Report) -> Vec<String> {
         .filter(|(number, _)| *number > 0)
         .map(|(number, way)| format!("{} {way}", thousands(*number)))
         .collect();
-    let ways = if ways.is_empty() { String::new() } else { format!(": {}", ways.join(", ")) };
+    let answered = match (noted.answered + noted.shared, ways.is_empty()) {
+        (answered, true) => format!("{} answered", thousands(answered)),
+        (answered, false) => format!("{} answered: {}", thousands(answered), ways.join(", ")),
+    };
     let ends = [
-        (noted.answered + noted.shared, "answered"),
         (noted.failed, "failed"),
         (noted.truncated, "cut by the token limit"),
         (report.left(), "not done"),
@@ -103,14 +112,23 @@ fn requests(report: &Report) -> Vec<String> {
     let ends = ends.iter().filter(|(number, _)| *number > 0);
     let ends: Vec<String> =
         ends.map(|(number, end)| format!("{} {end}", thousands(*number))).collect();
-    vec![format!("{} due{ways}", thousands(noted.due)), ends.join(", ")]
+    let mut lines = vec![format!("{} due", thousands(noted.due)), answered];
+    if !ends.is_empty() {
+        lines.push(ends.join(", "));
+    }
+    lines
 }
 
 fn batches(report: &Report) -> Vec<String> {
-    let all = &report.batches;
+    let (all, refused): (Vec<&RunBatch>, Vec<&RunBatch>) =
+        report.batches.iter().partition(|batch| batch.was_worked_on());
+    let refused = match refused.len() as u64 {
+        0 => None,
+        refused => Some(format!("{} refused, or failed as a whole", count(refused, "batch"))),
+    };
     let sizes = all.iter().map(|batch| batch.requests);
     let (Some(smallest), Some(largest)) = (sizes.clone().min(), sizes.max()) else {
-        return vec!["none".to_owned()];
+        return vec![refused.unwrap_or_else(|| "none".to_owned())];
     };
     let of = match smallest == largest {
         true => count(largest, "request"),
@@ -121,11 +139,7 @@ fn batches(report: &Report) -> Vec<String> {
         waves => format!(", {} of them one after another", thousands(waves)),
     };
     let mut lines = vec![format!("{} of {of}{waves}", thousands(all.len() as u64))];
-    let has_failed = |batch: &&RunBatch| batch.error.is_some();
-    let failed = all.iter().filter(has_failed).count() as u64;
-    if failed > 0 {
-        lines.push(format!("{} of them refused, or failed as a whole", thousands(failed)));
-    }
+    lines.extend(refused);
     lines
 }
 

@@ -174,9 +174,7 @@ fn failed(class: FailureClass, prompt: &str) -> (String, String) {
         | FailureClass::BatchExpired
         | FailureClass::BatchCancelled
         | FailureClass::BatchFailed
-        | FailureClass::MissingFromBatch => {
-            ("would fail as often as they may be tried", retry)
-        }
+        | FailureClass::MissingFromBatch => ("would fail as often as they may be tried", retry),
         FailureClass::QuotaExhausted
         | FailureClass::Unauthorized
         | FailureClass::Forbidden
@@ -185,4 +183,3 @@ fn failed(class: FailureClass, prompt: &str) -> (String, String) {
     };
     (format!("{what} ({class})"), hint)
 }
-

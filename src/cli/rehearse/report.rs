@@ -155,7 +155,9 @@ fn of_route<'a>(route: Route, (calls, in_batches): (&'a mut Sum, &'a mut Sum)) -
 fn of_prompts(prompts: Vec<PromptRecord>, sums: &[RouteSum]) -> Vec<OfPrompt> {
     let of = |prompt: PromptId, route: Route| {
         let mut sum = Sum::default();
-        sums.iter().filter(|one| one.prompt == prompt && one.route == route).for_each(|one| sum.add(one));
+        sums.iter()
+            .filter(|one| one.prompt == prompt && one.route == route)
+            .for_each(|one| sum.add(one));
         sum
     };
     let with_sums = |prompt: PromptRecord| OfPrompt {
@@ -173,7 +175,7 @@ pub(super) fn waves(batches: &[RunBatch]) -> u64 {
     let longest = lanes.into_iter().map(|of| {
         let mut times: Vec<(UnixMs, UnixMs)> = batches
             .iter()
-            .filter(|batch| (&batch.server, &batch.model) == of)
+            .filter(|batch| (&batch.server, &batch.model) == of && batch.was_worked_on())
             .filter_map(|batch| batch.ended_at.zip(batch.created_at))
             .collect();
         // Whichever ends first leaves most room for others after it.
@@ -192,7 +194,7 @@ pub(super) fn waves(batches: &[RunBatch]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::BatchId;
+    use crate::domain::{BatchEnd, BatchId};
 
     fn batch(model: &str, created: i64, ended: i64) -> RunBatch {
         RunBatch {
@@ -220,5 +222,7 @@ mod tests {
         assert_eq!(waves(&[batch("a", 0, 10), batch("b", 10, 20)]), 1, "of another model");
         let unended = RunBatch { ended_at: None, ..batch("a", 10, 20) };
         assert_eq!(waves(&[batch("a", 0, 10), unended]), 1);
+        let refused = RunBatch { ended: Some(BatchEnd::Failed), ..batch("a", 10, 20) };
+        assert_eq!(waves(&[batch("a", 0, 10), refused]), 1, "nothing came of it");
     }
 }

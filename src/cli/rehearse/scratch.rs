@@ -40,13 +40,12 @@ impl Scratch {
     ) -> Result<Self, Failure> {
         // Asked first, so that a project that is not there is what is told.
         drop(Store::open_as_it_is(&context.project)?);
-        let (folder, temporary) = match keep {
-            Some(folder) => (make_kept(folder)?, None),
-            None => {
-                let made = make_temporary()?;
-                guard.watch_over(made.path());
-                (made.path().to_owned(), Some(made))
-            }
+        let (folder, temporary) = if let Some(folder) = keep {
+            (make_kept(folder)?, None)
+        } else {
+            let made = make_temporary()?;
+            guard.watch_over(made.path());
+            (made.path().to_owned(), Some(made))
         };
         must_have_room(&folder, context)?;
         let file = folder.join(NAME);

@@ -181,16 +181,14 @@ fn model_likeness(
 ) -> Result<(ModelLikeness, Assumed), Failure> {
     let model = &prompt.spec.model;
     let name = model.to_string();
-    let (told_rpm, told_tpm) = store.told_rates(&played.name, &name)?;
+    let told = store.told_rates(&played.name, &name)?;
     let rate = |told: Option<u64>, given: Option<u32>, option| match (told, given) {
         (Some(told), _) => Some(Known { value: told, from: From::Provider }),
-        (None, Some(given)) => {
-            Some(Known { value: u64::from(given), from: From::Option(option) })
-        }
+        (None, Some(given)) => Some(Known { value: u64::from(given), from: From::Option(option) }),
         (None, None) => None,
     };
-    let rpm = rate(told_rpm, args.rpm, "--rpm");
-    let tpm = rate(told_tpm, args.tpm, "--tpm");
+    let rpm = rate(told.0, args.rpm, "--rpm");
+    let tpm = rate(told.1, args.tpm, "--tpm");
     let queue = match (args.enqueued_tokens, store.queue_limit(&played.name, &name)?) {
         (Some(given), _) => Some(Known { value: given, from: From::Option("--enqueued-tokens") }),
         (None, Some(told)) => Some(Known { value: told, from: From::Provider }),

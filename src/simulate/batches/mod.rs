@@ -202,7 +202,11 @@ fn foresee(state: &State, asked: &Asked, file: &StoredFile) -> Prospect {
     if fault == Some(Fault::BatchTokens) {
         return fail(vec![too_many_tokens(&input.model, most.unwrap_or(TOLD_TOKENS))]);
     }
-    let tokens = if most.is_some() { count_tokens(&input, (asked.endpoint, state.settings.likeness.takes)) } else { 0 };
+    let tokens = if most.is_some() {
+        count_tokens(&input, (asked.endpoint, state.settings.likeness.takes))
+    } else {
+        0
+    };
     if let Some(most) = most
         && !state.desk.enqueue(&input.model, tokens, most)
     {
