@@ -36,6 +36,7 @@ use self::stage::Stage;
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::plan::{Plan, Ways, Wish};
+use super::prices::{PriceBook, PricesArg};
 use super::run::budget::{self, parse_usd};
 use super::server;
 use super::text::{parse_duration, parse_some_duration, parse_time, size, whole};
@@ -98,6 +99,8 @@ pub(crate) struct Args {
     /// Ask for each row, even where another row's request is the same to the byte.
     #[arg(long)]
     no_reuse: bool,
+    #[command(flatten)]
+    prices: PricesArg,
     /// Where the provider `openai` would be; nothing is sent there.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
@@ -137,7 +140,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         Liveness::Running => InDoubtPolicy::Hold,
         Liveness::Idle => InDoubtPolicy::Resend,
     };
-    let budget = look_ahead(&store, (&args, in_doubt), context)?;
+    let book = PriceBook::load(&store, &args.prices)?;
+    let budget = look_ahead(&store, (&args, in_doubt), &book, context)?;
     let before = Before {
         as_of: began,
         is_running: liveness == Liveness::Running,
@@ -149,7 +153,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if store.is_large() {
         context.out.say(&format!("works on a copy of {}", size(scratch.bytes())));
     }
-    let played = play(&Play { args: &args, by, budget, in_doubt, context }, &guard, store)?;
+    let played = Play { args: &args, book: &book, by, budget, in_doubt, context };
+    let played = play(&played, &guard, store)?;
     if guard.came() {
         return Err(interrupted(&args));
     }
@@ -200,6 +205,7 @@ fn interrupted(args: &Args) -> Failure {
 fn look_ahead(
     store: &Store,
     (args, in_doubt): (&Args, InDoubtPolicy),
+    book: &PriceBook,
     context: &Context,
 ) -> Result<Budget, Failure> {
     let program = context.program();
@@ -209,6 +215,7 @@ fn look_ahead(
         liveness: Liveness::Idle,
         base_url: args.base_url.as_deref(),
         canary: !args.no_canary,
+        prices: book,
     };
     let plan = Plan::make(store, &wish, context)?;
     if plan.prompts.is_empty() {
@@ -220,12 +227,13 @@ fn look_ahead(
             .hint(format!("`{program} add FILE` adds some")));
     }
     plan.must_have_batches()?;
-    budget::make(store, &plan, args.max_cost, context)
+    budget::make((store, &plan), book, args.max_cost, context)
 }
 
 /// What is played.
 struct Play<'a> {
     args: &'a Args,
+    book: &'a PriceBook,
     by: Option<UnixMs>,
     budget: Budget,
     in_doubt: InDoubtPolicy,
@@ -247,11 +255,11 @@ fn play(played: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure
 }
 
 async fn carry_out(played: &Play<'_>, guard: &Guard, store: Store) -> Result<Facts, Failure> {
-    let Play { args, context, .. } = played;
+    let Play { args, book, context, .. } = played;
     let mut store = store;
     let started_at = Clock::now();
     let clock = Clock::simulated(started_at);
-    let stage = Stage::set(&store, (args, played.in_doubt), clock, context)?;
+    let stage = Stage::set((&store, clock), (args, played.in_doubt), book, context)?;
     let run = store.start_run(&RunFacts {
         started_at,
         settings_json: json!({"rehearsal": true, "seed": args.seed}).to_string(),

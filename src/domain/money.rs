@@ -51,22 +51,65 @@ pub struct Price {
     pub input_per_mtok: NanoUsd,
     /// Input tokens that the provider had in its prompt cache.
     pub cached_per_mtok: NanoUsd,
-    /// Output tokens, reasoning included.
+    /// Output tokens that are no reasoning.
     pub output_per_mtok: NanoUsd,
+    /// Output tokens that the model thought with.
+    pub reasoning_per_mtok: NanoUsd,
+    /// What all tokens of a request cost once its input is long, where that makes a difference.
+    pub long: Option<LongPrice>,
+}
+
+/// What the tokens of a request with a long input cost, in nano-USD per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongPrice {
+    /// The most input tokens, cached ones included, of a request that is not long.
+    pub above_tokens: u64,
+    /// Input tokens that were not cached.
+    pub input_per_mtok: NanoUsd,
+    /// Input tokens that the provider had in its prompt cache.
+    pub cached_per_mtok: NanoUsd,
+    /// Output tokens that are no reasoning.
+    pub output_per_mtok: NanoUsd,
+    /// Output tokens that the model thought with.
+    pub reasoning_per_mtok: NanoUsd,
 }
 
 impl Price {
-    /// Returns the cost of `usage` at realtime price, rounded up to a whole nano-USD.
+    /// Returns the cost of one request's `usage`, rounded up to a whole nano-USD.
     pub fn of(&self, usage: Usage) -> NanoUsd {
+        self.of_sum(usage, 1)
+    }
+
+    /// Returns the cost of what so many requests used together, rounded up to a whole nano-USD; whether they were long
+    /// is told from the average one.
+    pub fn of_sum(&self, usage: Usage, requests: u64) -> NanoUsd {
         let cached = usage.cached.min(usage.input);
-        let parts = [
-            (usage.input - cached, self.input_per_mtok),
-            (cached, self.cached_per_mtok),
-            (usage.output, self.output_per_mtok),
-        ];
-        let total: i128 =
-            parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
+        let reasoning = usage.reasoning.min(usage.output);
+        let tokens = [usage.input - cached, cached, usage.output - reasoning, reasoning];
+        let total: i128 = tokens
+            .into_iter()
+            .zip(self.tier(usage.input.div_ceil(requests.max(1))))
+            .map(|(tokens, price)| i128::from(tokens) * i128::from(price.0))
+            .sum();
         NanoUsd(i64::try_from((total + 999_999) / 1_000_000).unwrap_or(i64::MAX))
+    }
+
+    /// Returns the prices of input, cached input, output and reasoning for an input of so many tokens.
+    fn tier(&self, input_tokens: u64) -> [NanoUsd; 4] {
+        match self.long {
+            Some(long) if input_tokens > long.above_tokens => [
+                long.input_per_mtok,
+                long.cached_per_mtok,
+                long.output_per_mtok,
+                long.reasoning_per_mtok,
+            ],
+            Some(_) | None => [
+                self.input_per_mtok,
+                self.cached_per_mtok,
+                self.output_per_mtok,
+                self.reasoning_per_mtok,
+            ],
+        }
     }
 }
 
@@ -80,11 +123,51 @@ mod tests {
             input_per_mtok: NanoUsd(150_000_000),
             cached_per_mtok: NanoUsd(75_000_000),
             output_per_mtok: NanoUsd(600_000_000),
+            reasoning_per_mtok: NanoUsd(700_000_000),
+            long: None,
         };
         let usage = Usage { input: 100, cached: 40, output: 10, reasoning: 4 };
-        assert_eq!(price.of(usage), NanoUsd(60 * 150 + 40 * 75 + 10 * 600));
+        assert_eq!(price.of(usage), NanoUsd(60 * 150 + 40 * 75 + 6 * 600 + 4 * 700));
         let one = Price { input_per_mtok: NanoUsd(1), ..price };
         assert_eq!(one.of(Usage { input: 1, ..Usage::default() }), NanoUsd(1));
+    }
+
+    #[test]
+    fn a_long_input_changes_the_price_of_every_token_of_its_request() {
+        let long = LongPrice {
+            above_tokens: 200_000,
+            input_per_mtok: NanoUsd(4_000_000),
+            cached_per_mtok: NanoUsd(3_000_000),
+            output_per_mtok: NanoUsd(9_000_000),
+            reasoning_per_mtok: NanoUsd(10_000_000),
+        };
+        let price = Price {
+            input_per_mtok: NanoUsd(2_000_000),
+            cached_per_mtok: NanoUsd(1_000_000),
+            output_per_mtok: NanoUsd(6_000_000),
+            reasoning_per_mtok: NanoUsd(7_000_000),
+            long: Some(long),
+        };
+        let usage = |input| Usage { input, cached: 1_000, output: 30, reasoning: 10 };
+        assert_eq!(price.of(usage(200_000)), NanoUsd(199_000 * 2 + 1_000 + 20 * 6 + 10 * 7));
+        assert_eq!(price.of(usage(200_001)), NanoUsd(199_001 * 4 + 1_000 * 3 + 20 * 9 + 10 * 10));
+        assert_eq!(price.of_sum(usage(400_000), 2).0, 399_000 * 2 + 1_000 + 20 * 6 + 10 * 7);
+        assert_eq!(price.of_sum(usage(400_001), 2).0, 399_001 * 4 + 3_000 + 20 * 9 + 10 * 10);
+    }
+
+    #[test]
+    fn parts_are_never_more_than_their_whole() {
+        let price = Price {
+            input_per_mtok: NanoUsd(1_000_000),
+            cached_per_mtok: NanoUsd(0),
+            output_per_mtok: NanoUsd(2_000_000),
+            reasoning_per_mtok: NanoUsd(3_000_000),
+            long: None,
+        };
+        let odd = Usage { input: 5, cached: 9, output: 5, reasoning: 9 };
+        assert_eq!(price.of(odd), NanoUsd(15));
+        let most = Usage { input: u64::MAX, cached: 0, output: u64::MAX, reasoning: u64::MAX };
+        assert_eq!(price.of(most), NanoUsd(i64::MAX));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::Args;
 use super::assumed::{Assumed, From, Known};
 use crate::cli::Context;
 use crate::cli::failure::Failure;
+use crate::cli::prices::PriceBook;
 use crate::cli::server::{self, Place};
 use crate::cli::tasks;
 use crate::domain::AnswerFormat;
@@ -58,9 +59,9 @@ struct Played {
 impl Stage {
     /// Sets up all that the live prompts need.
     pub(super) fn set(
-        store: &Store,
+        (store, clock): (&Store, Clock),
         (args, in_doubt): (&Args, InDoubtPolicy),
-        clock: Clock,
+        book: &PriceBook,
         context: &Context,
     ) -> Result<Self, Failure> {
         let project = store.project()?;
@@ -74,7 +75,7 @@ impl Stage {
         for (number, played) in servers(store, base_url, context)?.into_iter().enumerate() {
             let host = format!("server-{number}.rehearsal.invalid");
             let base = format!("http://{host}/v1");
-            let (likeness, assumed, batch_delay) = likeness(store, &played, args)?;
+            let (likeness, assumed, batch_delay) = likeness(store, &played, (args, book))?;
             let settings = settings(args, &played, (likeness, batch_delay.value));
             let provider = wired_by(clock, settings).map_err(|error| {
                 Failure::error("cannot set up the simulated provider").caused_by(&error)
@@ -87,7 +88,7 @@ impl Stage {
             for prompt in &played.prompts {
                 let policy = project.policy(&prompt.spec, in_doubt);
                 let server = server_of(&played, prompt, &base)?;
-                let parts = tasks::parts(prompt, policy)?;
+                let parts = tasks::parts(prompt, policy, book)?;
                 stage.tasks.push(Task::new(prompt.clone(), server, parts));
             }
         }
@@ -140,7 +141,7 @@ fn settings(
 fn likeness(
     store: &Store,
     played: &Played,
-    args: &Args,
+    (args, book): (&Args, &PriceBook),
 ) -> Result<(Likeness, Vec<Assumed>, Known<Duration>), Failure> {
     let batch_delay = match (args.batch_delay, store.usual_batch(&played.name)?) {
         (Some(given), _) => Known { value: given, from: From::Option("--batch-delay") },
@@ -167,7 +168,7 @@ fn likeness(
         if likeness.models.contains_key(&model.model) {
             continue;
         }
-        let (one, known) = model_likeness(store, (played, prompt), args)?;
+        let (one, known) = model_likeness(store, (played, prompt), (args, book))?;
         likeness.models.insert(model.model.clone(), one);
         assumed.push(Assumed { batch_delay, ..known });
     }
@@ -177,7 +178,7 @@ fn likeness(
 fn model_likeness(
     store: &Store,
     (played, prompt): (&Played, &PromptRecord),
-    args: &Args,
+    (args, book): (&Args, &PriceBook),
 ) -> Result<(ModelLikeness, Assumed), Failure> {
     let model = &prompt.spec.model;
     let name = model.to_string();
@@ -199,7 +200,7 @@ fn model_likeness(
         (None, Some((mean, calls))) => Known { value: mean, from: From::Calls(calls) },
         (None, None) => Known { value: LATENCY, from: From::Nowhere("--latency") },
     };
-    let prices = tasks::prices(model);
+    let prices = book.of_prompt(&prompt.spec);
     let mut past = Vec::new();
     for one in played.prompts.iter().filter(|one| one.spec.model == *model) {
         past.extend(store.past_answers(one.id)?);
