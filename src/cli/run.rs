@@ -1,6 +1,6 @@
 //! `overnight run`: sends what is due and records what comes back.
 
-mod budget;
+pub(crate) mod budget;
 mod ending;
 mod estimate;
 mod setup;
