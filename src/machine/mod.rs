@@ -19,3 +19,4 @@ pub mod request;
 pub mod retry;
 pub mod route;
 pub mod stop;
+pub mod tokens;

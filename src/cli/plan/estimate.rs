@@ -3,9 +3,10 @@
 use crate::cli::failure::Failure;
 use crate::cli::tasks;
 use crate::domain::{NanoUsd, Price, RequestId, RowId, Structured, Usage};
-use crate::engine::{TaskParts, message_tokens, overhead_tokens};
+use crate::engine::TaskParts;
 use crate::machine::packing::Size;
 use crate::machine::request::{Due, Facts, Policy, due};
+use crate::machine::tokens::InputTokens;
 use crate::provider::batch::input_line_bytes;
 use crate::store::{DueRequest, PromptRecord, Store, StoreError};
 
@@ -80,14 +81,13 @@ impl Sample {
             false => Structured::Schema,
         };
         let encoder = in_words.unwrap_or(&parts.encoder);
-        let overhead = overhead_tokens(encoder, form);
+        let counter = InputTokens::of(&prompt.spec, form);
         for row in due_rows(store, prompt, policy, SAMPLE)? {
             let Ok(messages) = parts.template.render(&row.cells) else { continue };
             let body = encoder.body(&messages, prompt.spec.max_tokens);
             sample.rendered += 1;
-            sample.input_tokens +=
-                overhead_tokens(encoder, Structured::Words) + message_tokens(&messages);
-            sample.line_tokens += overhead + message_tokens(&messages);
+            sample.input_tokens += counter.count(&messages);
+            sample.line_tokens += counter.count(&messages);
             sample.line_bytes +=
                 CUSTOM_ID_BYTES + input_line_bytes("", prompt.spec.endpoint, &body);
         }
