@@ -14,6 +14,7 @@ use super::text::{count, parse_some_duration};
 use crate::domain::{BatchId, Oversized};
 use crate::engine::{BatchPlan, MostInBatches, Purpose, Transport};
 use crate::machine::batch::{Step, step};
+use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::route::Asked;
 use crate::store::{BatchRecord, Store};
@@ -154,6 +155,7 @@ async fn cancel(
         in_doubt: InDoubt::Hold,
         reuse: true,
         limit: Some(0),
+        budget: Budget::default(),
         timeout: args.timeout,
     };
     execute(setup, how, store, context).await

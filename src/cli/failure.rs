@@ -25,6 +25,8 @@ pub(crate) enum Exit {
     SomeFailed = 3,
     /// Left while batches go on at the provider.
     Waiting = 4,
+    /// Stopped by the budget.
+    Stopped = 5,
     /// Interrupted.
     Interrupted = 130,
 }

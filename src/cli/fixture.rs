@@ -204,6 +204,7 @@ impl Fixture {
             sent_body: call.sent_body.map(pack),
             at: self.tick(),
             reuse: true,
+            reserved: None,
         };
         match self.order(Order::Promise(1, Box::new(promise))) {
             Receipt::Promised(1, promised) => promised,

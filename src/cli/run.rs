@@ -1,5 +1,6 @@
 //! `overnight run`: sends what is due and records what comes back.
 
+mod budget;
 mod ending;
 mod estimate;
 mod setup;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use self::budget::parse_usd;
 pub(crate) use self::setup::Setup;
 use super::Context;
 use super::failure::{Exit, Failure};
@@ -21,6 +23,7 @@ use super::server;
 use super::text::{count, moment, parse_some_duration, parse_time, them, thousands, whole};
 use crate::domain::{Event, NanoUsd, Oversized, UnixMs};
 use crate::engine::{self, BatchPlan, Clock, Control, Purpose, RunPlan, Transport, World};
+use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
 use crate::store::{RunFacts, RunLock, Store};
@@ -38,6 +41,7 @@ Examples:
   overnight run
   overnight run --limit 20                 tries the first 20 rows
   overnight run --dry-run                  says what it would send
+  overnight run --max-cost 5               stops before more than 5 USD can have been spent, in all runs together
   overnight run --concurrency 64 --rpm 500
   overnight run --route batch              costs less, and takes up to a day
   overnight run --by 08:00                 what batches have not answered by then goes by calls
@@ -67,6 +71,9 @@ pub(crate) struct Args {
     /// Have N requests in flight from the start, and never more; without it the number adapts.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, Some(10_000)))]
     concurrency: Option<u32>,
+    /// Let the project spend at most USD in all, what earlier runs have spent counted.
+    #[arg(long, value_name = "USD", allow_negative_numbers = true, value_parser = parse_usd)]
+    max_cost: Option<NanoUsd>,
     /// Send at most N requests a minute.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
     rpm: Option<u32>,
@@ -121,7 +128,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         context.out.say("nothing was sent");
         return Ok(Exit::Done);
     }
-    let exit = in_runtime(carry_out(&args, by, store, context));
+    let budget = budget::make(&store, &plan, args.max_cost, context)?;
+    let exit = in_runtime(carry_out(&args, (by, budget), store, context));
     drop(lock);
     exit
 }
@@ -260,7 +268,7 @@ fn may_spend(args: &Args, plan: &Plan, context: &Context) -> bool {
 
 async fn carry_out(
     args: &Args,
-    by: Option<UnixMs>,
+    (by, budget): (Option<UnixMs>, Budget),
     store: Store,
     context: &Context,
 ) -> Result<Exit, Failure> {
@@ -283,6 +291,7 @@ async fn carry_out(
         in_doubt: args.in_doubt,
         reuse: !args.no_reuse,
         limit: args.ways.limit,
+        budget,
         timeout: args.timeout,
         settings: settings(args),
     };
@@ -297,6 +306,7 @@ pub(crate) struct How {
     pub(crate) in_doubt: InDoubt,
     pub(crate) reuse: bool,
     pub(crate) limit: Option<u64>,
+    pub(crate) budget: Budget,
     pub(crate) timeout: Duration,
     /// As JSON, for the record.
     pub(crate) settings: String,
@@ -332,6 +342,7 @@ pub(crate) async fn execute(
         in_doubt: how.in_doubt.into(),
         reuse: how.reuse,
         limit: how.limit,
+        budget: how.budget,
         batches: BatchPlan { servers: setup.servers, ..how.batches },
         transport,
         seed: fastrand::u64(..),
@@ -353,6 +364,7 @@ fn settings(args: &Args) -> String {
     json!({
         "limit": args.ways.limit, "concurrency": args.concurrency, "rpm": args.rpm, "tpm": args.tpm,
         "timeout_ms": args.timeout.as_millis() as u64, "base_url": args.base_url,
+        "max_cost_usd": args.max_cost.map(NanoUsd::usd),
         "in_doubt": match args.in_doubt { InDoubt::Resend => "resend", InDoubt::Hold => "hold" },
         "reuse": !args.no_reuse,
         "route": args.ways.route.as_str(), "oversized": Oversized::from(args.ways.oversized).as_str(),

@@ -38,7 +38,11 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, 
 pub(crate) fn prices(model: &ModelName) -> Prices {
     let table = PriceTable::bundled();
     let listed = table.listed(model);
-    Prices { realtime: listed.map(|listed| listed.price), batch: listed.map(ListedPrice::batch) }
+    Prices {
+        realtime: listed.map(|listed| listed.price),
+        batch: listed.map(ListedPrice::batch),
+        ..Prices::default()
+    }
 }
 
 /// Makes the writer of a prompt's bodies, with the answer's form asked for in one of two ways.

@@ -246,6 +246,15 @@ pub enum Problem {
         /// Its id at the provider.
         provider_id: String,
     },
+    /// What is due may cost more than may still be spent, and nothing under way can give any of it back.
+    Budget {
+        /// What may be spent in all.
+        ceiling: NanoUsd,
+        /// What was spent, or may have been.
+        counted: NanoUsd,
+        /// The most that the next request may cost, where that is known.
+        needed: Option<NanoUsd>,
+    },
     /// The record cannot be written.
     Record {
         /// What the disk says.
@@ -279,6 +288,7 @@ impl HowEnded {
             Self::SomeFailed => "some_failed",
             Self::Waiting { .. } => "waiting",
             Self::Stopped(Problem::Interrupted) => "interrupted",
+            Self::Stopped(Problem::Budget { .. }) => "budget",
             Self::Stopped(
                 Problem::Provider { .. }
                 | Problem::EveryRequestFails { .. }

@@ -253,6 +253,7 @@ impl Feeder {
             size,
             slot: None,
             is_canary: false,
+            reserved: None,
             room: None,
         })
     }

@@ -15,11 +15,20 @@ pub(super) struct Lane {
     numbered: u64,
     /// What the feeder was asked for and has not said to be done with.
     pub(super) feeds: u32,
+    /// Whether its next job costs more than may still be spent.
+    pub(super) lacks_money: bool,
 }
 
 impl Lane {
     pub(super) fn new(pace: Pace) -> Self {
-        Self { pace, ready: VecDeque::new(), again: BinaryHeap::new(), numbered: 0, feeds: 0 }
+        Self {
+            pace,
+            ready: VecDeque::new(),
+            again: BinaryHeap::new(),
+            numbered: 0,
+            feeds: 0,
+            lacks_money: false,
+        }
     }
 
     /// Takes in a job that is due now.

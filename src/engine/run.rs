@@ -16,6 +16,7 @@ use super::transport::Transport;
 use super::world::World;
 use crate::domain::{BatchId, Event, HowEnded, Oversized, RequestId, RowId, RunId, Tally, UnixMs};
 use crate::machine::batch::{Step, step};
+use crate::machine::budget::Budget;
 use crate::machine::pace::{Pace, PaceSettings};
 use crate::machine::packing::BatchLimits;
 use crate::machine::plan::{Left, Liveness};
@@ -53,6 +54,8 @@ pub struct RunPlan {
     pub reuse: bool,
     /// At most so many requests are taken up.
     pub limit: Option<u64>,
+    /// What may be spent, and what counts against it by now.
+    pub budget: Budget,
     /// What goes into batches, and how.
     pub batches: BatchPlan,
     /// The client.
@@ -199,6 +202,7 @@ pub async fn run_with(
         lanes,
         feeders,
         desk,
+        budget: plan.budget,
         writer,
         transport: plan.transport,
         world: plan.world,

@@ -10,9 +10,11 @@ use url::Url;
 use super::batches::SlotId;
 use super::secret::Secret;
 use crate::domain::{
-    Fingerprint, Message, NanoUsd, Price, PromptId, RequestId, Route, RowId, Structured, Usage,
+    Fingerprint, Message, NanoUsd, Outcome, Price, PromptId, PromptSpec, RequestId, Route, RowId,
+    Structured, Usage,
 };
 use crate::machine::answer_check::AnswerCheck;
+use crate::machine::budget::{bill, most};
 use crate::machine::packing::Size;
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
@@ -54,6 +56,8 @@ pub struct Task {
     pub check: AnswerCheck,
     /// What is due of it.
     pub policy: Policy,
+    /// How many replies each of its requests asks for.
+    replies: u32,
     /// Counts the input tokens of its requests, with the form of the answer in a schema and in words; loading the
     /// vocabulary takes a moment, and not every run counts.
     counters: [OnceLock<InputTokens>; 2],
@@ -70,6 +74,7 @@ impl Task {
     pub fn new(prompt: PromptRecord, server: Server, parts: TaskParts) -> Self {
         Self {
             asks_in_words: AtomicBool::new(prompt.asks_in_words),
+            replies: replies(&prompt.spec),
             prompt,
             server,
             price: parts.price,
@@ -118,13 +123,33 @@ impl Task {
         Bytes::from(encoder.body(messages, max_tokens))
     }
 
-    /// Returns what `usage` costs by a route, if the price is known.
-    pub(super) fn cost(&self, usage: Usage, route: Route) -> Option<NanoUsd> {
-        let price = match route {
+    fn price(&self, route: Route) -> Option<Price> {
+        match route {
             Route::Realtime => self.price.realtime,
             Route::Batch => self.price.batch,
+        }
+    }
+
+    /// Returns what an attempt has cost; `None` where the price is not known, or what was billed.
+    pub(super) fn bill(
+        &self,
+        usage: Option<Usage>,
+        of: (Outcome, Option<u16>),
+        route: Route,
+    ) -> Option<NanoUsd> {
+        bill(self.price(route), usage, of)
+    }
+
+    /// Returns the most that a job can cost by a route, if its price is known and its output bounded.
+    pub(super) fn most(&self, job: &Job, route: Route) -> Option<NanoUsd> {
+        let bound = job.max_tokens.map(u64::from).or(self.price.max_output_tokens)?;
+        // A token is a byte at least.
+        let input = match route {
+            Route::Realtime => job.bytes.len() as u64,
+            Route::Batch => job.size.tokens.saturating_mul(2).min(job.bytes.len() as u64),
         };
-        price.map(|price| price.of(usage))
+        let replies = u64::from(self.replies);
+        Some(most(self.price(route)?, input, bound.saturating_mul(replies)))
     }
 
     /// Counts the input tokens of a request.
@@ -150,6 +175,12 @@ impl Task {
     }
 }
 
+/// Returns how many replies a prompt's parameters ask for.
+fn replies(spec: &PromptSpec) -> u32 {
+    let asked = spec.parameters.get("n").and_then(serde_json::Value::as_u64);
+    asked.and_then(|asked| u32::try_from(asked).ok()).unwrap_or(1).max(1)
+}
+
 /// What a model's tokens cost; `None` where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
@@ -157,6 +188,10 @@ pub struct Prices {
     pub realtime: Option<Price>,
     /// In a batch.
     pub batch: Option<Price>,
+    /// The most tokens of one reply, where the model is known.
+    pub max_output_tokens: Option<u64>,
+    /// The most tokens of one request, where the model is known.
+    pub max_input_tokens: Option<u64>,
 }
 
 /// What a task is made of besides its prompt and server.
@@ -211,6 +246,8 @@ pub(super) struct Job {
     pub(super) slot: Option<SlotId>,
     /// Whether it goes ahead of its prompt's first batch, to find out whether the provider takes it.
     pub(super) is_canary: bool,
+    /// What is set aside for the attempt that is under way.
+    pub(super) reserved: Option<NanoUsd>,
     /// Held while it waits in memory; bounds how much is read ahead.
     pub(super) room: Option<tokio::sync::OwnedSemaphorePermit>,
 }

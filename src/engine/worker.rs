@@ -98,7 +98,8 @@ pub(super) async fn call(
         }
         Err(NoReply { class, message }) => {
             let reading = Reading::failed(class, message);
-            Landed::of(ticket, judge(task, form, reading), took)
+            let landed = Landed::of(ticket, judge(task, form, reading), took);
+            Landed { cost: task.bill(None, (landed.outcome, None), Route::Realtime), ..landed }
         }
     }
 }
@@ -114,13 +115,8 @@ fn read(
     let reading = read_reply(endpoint, reply.status, &headers, &reply.body);
     let limits = RateHeaders::read(&headers, now);
     let mut landed = Landed::of(ticket, judge(task, form, reading), took);
-    landed.cost = match (landed.usage, landed.outcome.has_text()) {
-        (Some(usage), _) => task.cost(usage, Route::Realtime),
-        // A server that does not count cannot be taken to be free.
-        (None, true) => None,
-        (None, false) => Some(NanoUsd(0)),
-    };
     landed.status_code = Some(reply.status);
+    landed.cost = task.bill(landed.usage, (landed.outcome, landed.status_code), Route::Realtime);
     landed.asked_pause = limits.retry_after.or_else(|| {
         landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message)
     });

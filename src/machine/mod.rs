@@ -5,6 +5,7 @@
 
 pub mod answer_check;
 pub mod batch;
+pub mod budget;
 pub mod closest;
 pub mod forecast;
 pub mod pace;

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::ledger::{Seat, contradiction};
+use super::ledger::contradiction;
+use super::promise::Seat;
 use super::{Store, StoreError};
 use crate::domain::{
     AttemptId, BatchCounts, BatchEnd, BatchId, BatchStatus, Endpoint, NanoUsd, PromptId, RunId,

@@ -10,8 +10,9 @@ use super::codec::{Packed, Unpacker};
 use super::ledger::{self, Settlement};
 use super::{Codec, Store, StoreError};
 use crate::domain::{
-    AttemptId, BatchId, FailureClass, Outcome, PromptId, RequestId, State, UnixMs,
+    AttemptId, BatchId, FailureClass, NanoUsd, Outcome, PromptId, RequestId, State, UnixMs,
 };
+use crate::machine::budget::{Silence, bill_of_silence};
 
 /// Which of a batch's two result files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub struct LineSettled {
     pub attempts_used: u32,
     /// Whether its row still stands in the table.
     pub is_live: bool,
+    /// What the attempt counted for in the budget before, and what it counts for now.
+    pub counted: (NanoUsd, NanoUsd),
 }
 
 /// An attempt that a line is for, as far as reading the line needs it.
@@ -117,8 +120,9 @@ pub(super) fn lines(
         match &line.kind {
             LineKind::Stray(why, raw) => stray(conn, batch, (line, *why, raw), at)?,
             LineKind::Settles(settlement) => {
-                if let Some(state) = settle(conn, batch, (line, settlement))? {
-                    moved.push(LineSettled { index, ..settled(conn, settlement, state)? });
+                if let Some((state, before)) = settle(conn, batch, (line, settlement))? {
+                    moved
+                        .push(LineSettled { index, ..settled(conn, settlement, (state, before))? });
                 }
             }
         }
@@ -132,31 +136,71 @@ pub(super) fn missing(
     batch: BatchId,
     ((class, error), limit, at): ((FailureClass, &str), u32, UnixMs),
 ) -> rusqlite::Result<Vec<LineSettled>> {
-    let open: Vec<(i64, i64)> = conn
+    let open: Vec<(i64, i64, NanoUsd)> = conn
         .prepare_cached(
-            "SELECT id, request_id FROM attempt WHERE batch_id = ?1 AND outcome IS NULL ORDER BY id LIMIT ?2",
+            "SELECT id, request_id, coalesce(reserved_nanousd, 0) AS counted FROM attempt
+             WHERE batch_id = ?1 AND outcome IS NULL ORDER BY id LIMIT ?2",
         )?
-        .query_map(params![batch.0, limit], |row| Ok((row.get("id")?, row.get("request_id")?)))?
+        .query_map(params![batch.0, limit], |row| {
+            Ok((row.get("id")?, row.get("request_id")?, NanoUsd(row.get("counted")?)))
+        })?
         .collect::<Result<_, _>>()?;
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cost = bill_of_silence(silence(conn, batch)?);
     let mut moved = Vec::with_capacity(open.len());
-    for (index, (attempt, request)) in open.into_iter().enumerate() {
+    for (index, (attempt, request, before)) in open.into_iter().enumerate() {
         let settlement = Settlement {
             error: Some(error.to_owned()),
+            cost,
             ..Settlement::bare((AttemptId(attempt), RequestId(request)), Outcome::Failed(class), at)
         };
         let state = ledger::settle(conn, &settlement)?;
-        moved.push(LineSettled { index, ..settled(conn, &settlement, state)? });
+        moved.push(LineSettled { index, ..settled(conn, &settlement, (state, before))? });
     }
     Ok(moved)
+}
+
+/// Gathers what is known of a batch that left requests without a line. The lines are counted only where that can tell.
+fn silence(conn: &Connection, batch: BatchId) -> rusqlite::Result<Silence> {
+    let told = conn
+        .prepare_cached(
+            "SELECT provider_id IS NOT NULL AS was_created, output_file_id IS NOT NULL AS has_output,
+                    ended IS 'failed' AS failed, completed_requests, failed_requests
+             FROM batch WHERE id = ?1",
+        )?
+        .query_row([batch.0], |row| {
+            let completed: Option<u64> = row.get("completed_requests")?;
+            Ok(Silence {
+                was_created: row.get("was_created")?,
+                has_output: row.get("has_output")?,
+                failed: row.get("failed")?,
+                counts: completed.zip(row.get("failed_requests")?),
+                lines: (0, 0),
+            })
+        })?;
+    if bill_of_silence(told).is_some() && !told.has_output || told.counts.is_none() {
+        return Ok(told);
+    }
+    let lines = conn
+        .prepare_cached(
+            "SELECT coalesce(sum(outcome IN ('answered', 'truncated') OR input_tokens IS NOT NULL), 0) AS done,
+                    coalesce(sum(outcome = 'failed' AND input_tokens IS NULL AND reply_bytes IS NOT NULL), 0) AS failed
+             FROM attempt WHERE batch_id = ?1",
+        )?
+        .query_row([batch.0], |row| Ok((row.get("done")?, row.get("failed")?)))?;
+    Ok(Silence { lines, ..told })
 }
 
 fn settled(
     conn: &Connection,
     settlement: &Settlement,
-    state: State,
+    (state, before): (State, NanoUsd),
 ) -> rusqlite::Result<LineSettled> {
     conn.prepare_cached(
         "SELECT request_id, prompt_id, position, attempt.number AS number, attempt.max_tokens AS max_tokens, attempts_used,
+                coalesce(attempt.cost_nanousd, reserved_nanousd, 0) AS counted,
                 coalesce(promised_at_ms >= in_words_from_ms, 0) AS is_in_words, row.retired_at_ms IS NULL AS is_live
          FROM attempt JOIN request ON request.id = attempt.request_id JOIN row ON row.id = request.row_id
          JOIN prompt ON prompt.id = request.prompt_id
@@ -169,6 +213,7 @@ fn settled(
             state,
             attempts_used: row.get("attempts_used")?,
             is_live: row.get("is_live")?,
+            counted: (before, NanoUsd(row.get("counted")?)),
         })
     })
 }
@@ -187,6 +232,8 @@ fn owner(row: &Row<'_>) -> rusqlite::Result<LineOwner> {
 /// What is on record of the attempt that a line is for.
 struct Standing {
     outcome: Option<String>,
+    /// What it counts for in the budget.
+    counted: NanoUsd,
     place: Option<(String, u64)>,
     /// Whether the request still stands as this attempt left it.
     decides: bool,
@@ -196,10 +243,10 @@ fn settle(
     conn: &Connection,
     batch: BatchId,
     (line, settlement): (&ResultLine, &Settlement),
-) -> rusqlite::Result<Option<State>> {
+) -> rusqlite::Result<Option<(State, NanoUsd)>> {
     let standing = conn
         .prepare_cached(
-            "SELECT outcome, result_file, result_line,
+            "SELECT outcome, result_file, result_line, coalesce(cost_nanousd, reserved_nanousd, 0) AS counted,
                     EXISTS (SELECT 1 FROM request WHERE request.id = attempt.request_id AND request.attempt_id = attempt.id
                                                         AND request.error_class = attempt.error_class) AS decides
              FROM attempt WHERE id = ?1 AND batch_id = ?2",
@@ -207,7 +254,12 @@ fn settle(
         .query_row([settlement.attempt.0, batch.0], |row| {
             let file: Option<String> = row.get("result_file")?;
             let number: Option<u64> = row.get("result_line")?;
-            Ok(Standing { outcome: row.get("outcome")?, place: file.zip(number), decides: row.get("decides")? })
+            Ok(Standing {
+                outcome: row.get("outcome")?,
+                counted: NanoUsd(row.get("counted")?),
+                place: file.zip(number),
+                decides: row.get("decides")?,
+            })
         })
         .optional()?;
     let raw = settlement.reply.as_ref();
@@ -237,7 +289,7 @@ fn settle(
     };
     conn.prepare_cached("UPDATE attempt SET result_file = ?2, result_line = ?3 WHERE id = ?1")?
         .execute(params![settlement.attempt.0, line.file.as_str(), line.number as i64])?;
-    Ok(Some(state))
+    Ok(Some((state, standing.counted)))
 }
 
 /// Puts the line that an attempt had before a better one came with the strays.

@@ -5,140 +5,17 @@
 //! attempt that moved it. These functions run inside the writer's transaction; they decide nothing
 //! about retries, pace or money.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::batches::{self, NewBatch};
+use super::batches;
 use super::codec::Packed;
 use super::due::state_of;
+use super::promise::{NewBody, Promise, PromiseFor, Promised, Twin, Way};
 use crate::domain::{
-    AttemptId, BatchId, DictionaryId, FailureClass, Fingerprint, NanoUsd, Outcome, PromptId,
-    RequestId, Route, RowId, RunId, State, UnixMs, Usage,
+    AttemptId, DictionaryId, FailureClass, Fingerprint, NanoUsd, Outcome, PromptId, RequestId,
+    RowId, State, UnixMs, Usage,
 };
 use crate::machine::request::{Move, next};
-
-/// A body as it is put on record.
-#[derive(Clone, Debug)]
-pub struct NewBody {
-    /// The fingerprint of its plain bytes.
-    pub fingerprint: Fingerprint,
-    /// Its bytes.
-    pub packed: Packed,
-}
-
-/// Which request is promised.
-#[derive(Clone, Debug)]
-pub enum PromiseFor {
-    /// One that is made now.
-    New {
-        /// Its row.
-        row: RowId,
-        /// Its prompt.
-        prompt: PromptId,
-        /// Its body.
-        body: NewBody,
-    },
-    /// One that is on record. Its body is given in case it never got one.
-    Existing {
-        /// Its id.
-        request: RequestId,
-        /// Its body as first sent.
-        body: NewBody,
-    },
-}
-
-/// By which way an attempt goes.
-#[derive(Clone, Debug)]
-pub enum Way {
-    /// A call of its own.
-    Realtime,
-    /// A line of a batch's input file.
-    Batch(Seat),
-}
-
-impl Way {
-    fn route(&self) -> Route {
-        match self {
-            Self::Realtime => Route::Realtime,
-            Self::Batch(_) => Route::Batch,
-        }
-    }
-}
-
-/// A place in a batch.
-#[derive(Clone, Debug)]
-pub struct Seat {
-    /// Which batch; it is put on record with the first request that gets a place in it.
-    pub batch: Arc<NewBatch>,
-    /// The bytes of the line, without its `custom_id`.
-    pub line_bytes: u64,
-    /// The input tokens that it is guessed to have.
-    pub tokens: u64,
-}
-
-/// An attempt about to be made.
-#[derive(Clone, Debug)]
-pub struct Promise {
-    /// Which request.
-    pub request: PromiseFor,
-    /// In which run.
-    pub run: RunId,
-    /// By which way it goes.
-    pub way: Way,
-    /// The token limit it is sent with.
-    pub max_tokens: Option<u32>,
-    /// The exact bytes that are sent, where they are not the request's own.
-    pub sent_body: Option<Packed>,
-    /// Now.
-    pub at: UnixMs,
-    /// Whether a reply to the same body may be shared.
-    pub reuse: bool,
-}
-
-/// What came of a promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Promised {
-    /// It stands: the call may be made.
-    Sent {
-        /// The request.
-        request: RequestId,
-        /// The attempt.
-        attempt: AttemptId,
-        /// The attempt's number, from 1.
-        number: u32,
-        /// The batch that it has a place in, if that is its way.
-        batch: Option<BatchId>,
-    },
-    /// It has an attempt under way, or an answer: nothing was promised.
-    Taken {
-        /// The request.
-        request: RequestId,
-    },
-    /// Another request with the same body has a reply, and this one shares it now.
-    Shared {
-        /// The request.
-        request: RequestId,
-        /// Its state after sharing.
-        state: State,
-    },
-    /// Another request with the same body is under way: nothing was promised.
-    Wait {
-        /// The request.
-        request: RequestId,
-        /// The one to wait for.
-        twin: Twin,
-    },
-}
-
-/// A request with the same body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Twin {
-    /// Its id.
-    pub request: RequestId,
-    /// Its state.
-    pub state: State,
-}
 
 /// How an attempt ended, with its evidence.
 #[derive(Clone, Debug)]
@@ -223,8 +100,8 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
         Way::Batch(seat) => Some(batches::id_of(conn, &seat.batch, (promise.run, promise.at))?),
     };
     conn.prepare_cached(
-        "INSERT INTO attempt (request_id, number, run_id, route, max_tokens, body, body_dictionary_id, promised_at_ms, batch_id)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO attempt (request_id, number, run_id, route, max_tokens, body, body_dictionary_id, promised_at_ms, batch_id, reserved_nanousd)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         request.0,
@@ -235,7 +112,8 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
         promise.sent_body.as_ref().map(|body| &body.bytes),
         promise.sent_body.as_ref().and_then(|body| body.dictionary).map(|id| id.0),
         promise.at.0,
-        batch.map(|batch| batch.0)
+        batch.map(|batch| batch.0),
+        promise.reserved.map(|reserved| reserved.0)
     ])?;
     let attempt = AttemptId(conn.last_insert_rowid());
     if let (Way::Batch(seat), Some(batch)) = (&promise.way, batch) {

@@ -13,14 +13,17 @@ use crate::domain::UnixMs;
 pub(super) const APPLICATION_ID: i32 = 0x4F56_524E;
 
 /// Every format there was, oldest first.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("first_format", include_str!("../../migrations/0001_first_format.sql")),
     ("batches", include_str!("../../migrations/0002_batches.sql")),
+    ("money", include_str!("../../migrations/0003_money.sql")),
 ];
 
 /// What shows a file of an older format, oldest first, as one of the newest to a connection that may not write.
-const UNMIGRATED: [&str; MIGRATIONS.len() - 1] =
-    [include_str!("../../migrations/unmigrated/0001.sql")];
+const UNMIGRATED: [&str; MIGRATIONS.len() - 1] = [
+    include_str!("../../migrations/unmigrated/0001.sql"),
+    include_str!("../../migrations/unmigrated/0002.sql"),
+];
 
 /// The format that this program writes.
 pub(super) fn newest() -> i64 {

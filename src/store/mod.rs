@@ -7,9 +7,9 @@
 //!
 //! Files, each named for the question it answers: `open` (is this a project, may I use it),
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
-//! left), `ledger` (promise and settle), `batches` and `collect`
+//! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
+//! for anew), `money` (what counts against a budget), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
 //! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
 //! (where a test breaks off), `stop_point` (where a test stops the process).
 
@@ -26,9 +26,11 @@ mod fuse;
 mod ledger;
 mod lock;
 mod migrate;
+mod money;
 mod open;
 mod place;
 mod project;
+mod promise;
 mod prompts;
 mod recover;
 mod report;
@@ -56,13 +58,15 @@ pub use due::{DueRequest, Existing};
 pub use error::StoreError;
 #[doc(hidden)]
 pub use fuse::{Fuse, LastCommit};
-pub use ledger::{NewBody, Promise, PromiseFor, Promised, Seat, Settlement, Twin, Way};
+pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
+pub use money::{Counted, Unpriced};
 pub use open::{Create, Store};
 pub use project::{ProjectFacts, RunFacts, RunRecord};
+pub use promise::{NewBody, Promise, PromiseFor, Promised, Seat, Twin, Way};
 pub use prompts::PromptRecord;
 pub use recover::Recovered;
-pub use report::{FailureExample, SourceLine, Spending, StateCounts};
+pub use report::{FailureExample, Perhaps, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
 pub use writer::{Order, Receipt, Turn, Writer, Writing};

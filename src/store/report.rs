@@ -47,10 +47,23 @@ pub struct Spending {
     pub usage: Usage,
     /// What it cost, as far as prices were known.
     pub cost: NanoUsd,
+    /// What is set aside for attempts under way.
+    pub reserved: NanoUsd,
+    /// What may have been billed without anybody knowing how much.
+    pub perhaps: Perhaps,
     /// Replies that may be billed and whose cost is not known.
     pub unpriced: u64,
     /// Live requests that share another one's reply.
     pub shared: u64,
+}
+
+/// Attempts that are over and may have been billed, by nobody knows how much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Perhaps {
+    /// How many.
+    pub attempts: u64,
+    /// The most that they can have cost.
+    pub at_most: NanoUsd,
 }
 
 /// A file that live rows came from.
@@ -198,7 +211,11 @@ impl Store {
                         coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(output_tokens), 0) AS output,
                         coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(cost_nanousd), 0) AS cost,
                         coalesce(sum((input_tokens IS NOT NULL OR outcome IN ('answered', 'truncated'))
-                                     AND cost_nanousd IS NULL), 0) AS unpriced,
+                                     AND cost_nanousd IS NULL AND reserved_nanousd IS NULL), 0) AS unpriced,
+                        coalesce(sum(CASE WHEN outcome IS NULL THEN reserved_nanousd END), 0) AS reserved,
+                        coalesce(sum(outcome IS NOT NULL AND cost_nanousd IS NULL AND reserved_nanousd IS NOT NULL), 0) AS perhaps,
+                        coalesce(sum(CASE WHEN outcome IS NOT NULL AND cost_nanousd IS NULL THEN reserved_nanousd END), 0)
+                            AS perhaps_nanousd,
                         (SELECT count(*) FROM request
                          JOIN attempt AS shared ON shared.id = request.attempt_id
                          WHERE shared.request_id <> request.id) AS shared
@@ -215,6 +232,11 @@ impl Store {
                             reasoning: row.get("reasoning")?,
                         },
                         cost: NanoUsd(row.get("cost")?),
+                        reserved: NanoUsd(row.get("reserved")?),
+                        perhaps: Perhaps {
+                            attempts: row.get("perhaps")?,
+                            at_most: NanoUsd(row.get("perhaps_nanousd")?),
+                        },
                         unpriced: row.get("unpriced")?,
                         shared: row.get("shared")?,
                     })

@@ -25,8 +25,9 @@ use rusqlite::TransactionBehavior;
 use super::batches::{self, BatchChange};
 use super::collect::{self, LineSettled, ResultLine};
 use super::fuse::{Fuse, Spark};
-use super::ledger::{self, Promise, Promised, Settlement};
+use super::ledger::{self, Settlement};
 use super::open::WAITS;
+use super::promise::{Promise, Promised};
 use super::{Store, StoreError};
 use crate::domain::{
     BatchId, BatchStatus, DictionaryId, FailureClass, PromptId, RequestId, RowId, State, UnixMs,

@@ -115,6 +115,7 @@ impl Project {
             sent_body: None,
             at: UnixMs(1000),
             reuse: false,
+            reserved: None,
         };
         let promised = self.order(Order::Promise(1, Box::new(promise)));
         let Receipt::Promised(1, Promised::Sent { request, attempt, .. }) = promised else {

@@ -84,6 +84,7 @@ pub(super) fn as_json(event: &Event) -> Value {
 fn why_word(why: &Problem) -> &'static str {
     match why {
         Problem::Interrupted => "interrupted",
+        Problem::Budget { .. } => "budget",
         Problem::Provider { class, .. }
         | Problem::EveryRequestFails { class, .. }
         | Problem::CanaryRefused { class, .. } => class.as_str(),

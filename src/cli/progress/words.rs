@@ -73,6 +73,8 @@ pub(super) fn line(event: &Event) -> Option<String> {
             };
             Some(match why {
                 Problem::Interrupted => format!("interrupted: sending no more{waiting}"),
+                // Why is said at the end, and nothing is in flight by then.
+                Problem::Budget { .. } => return None,
                 Problem::Provider { .. }
                 | Problem::EveryRequestFails { .. }
                 | Problem::CanaryRefused { .. }

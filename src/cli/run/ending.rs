@@ -1,6 +1,6 @@
 //! How a run ended, in words and as an exit code.
 
-use super::estimate;
+use super::{budget, estimate};
 use crate::cli::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::plan;
@@ -204,6 +204,9 @@ fn failure(problem: &Problem, purpose: &Purpose, store: &Store, context: &Contex
             let mut failure = Failure::error("interrupted").hint(goes_on);
             failure.exit = Exit::Interrupted;
             failure
+        }
+        Problem::Budget { ceiling, counted, needed } => {
+            budget::used_up((*ceiling, *counted, *needed), store, &program)
         }
         Problem::Record { error } => {
             Failure::error(format!("{} cannot be written", store.path().display()))

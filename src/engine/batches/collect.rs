@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::slot::SlotId;
 use super::steps::{Counter, Did, Stepped, Trouble};
 use crate::domain::{
-    AttemptId, BatchId, FailureClass, NanoUsd, Outcome, PromptId, Reading, RequestId, Route, UnixMs,
+    AttemptId, BatchId, FailureClass, Outcome, PromptId, Reading, RequestId, Route, UnixMs,
 };
 use crate::engine::clock::Clock;
 use crate::engine::task::Task;
@@ -264,11 +264,7 @@ fn settlement(
     };
     let judged = judge(task, task.form_of(owner.is_in_words), reading);
     let usage = judged.reading.usage;
-    let cost = match (usage, judged.outcome.has_text()) {
-        (Some(usage), _) => task.cost(usage, Route::Batch),
-        (None, true) => None,
-        (None, false) => Some(NanoUsd(0)),
-    };
+    let cost = task.bill(usage, (judged.outcome, status_code), Route::Batch);
     let codec = task.reply_codec.get().cloned().unwrap_or_else(Codec::plain);
     let settlement = Settlement {
         answer: judged.answer,

@@ -48,6 +48,10 @@ pub(in crate::engine) struct DeskLane {
     pub(in crate::engine) is_fed_again: bool,
     /// Requests that wait for room in the provider's queue.
     pub(in crate::engine) held: VecDeque<Box<Job>>,
+    /// Requests that wait until there is money for them.
+    pub(in crate::engine) unfunded: VecDeque<Box<Job>>,
+    /// Whether the last one that asked for a place found no money for it.
+    pub(in crate::engine) lacks_money: bool,
     /// Whether it has been told that not all requests find room.
     pub(in crate::engine) is_told: bool,
     /// Tokens in the provider's queue, or about to be.
@@ -84,6 +88,8 @@ impl DeskLane {
             close_at: None,
             is_fed_again: false,
             held: VecDeque::new(),
+            unfunded: VecDeque::new(),
+            lacks_money: false,
             is_told: false,
             enqueued: 0,
             bad: 0,
@@ -93,6 +99,12 @@ impl DeskLane {
             crossed: 0,
             refused: 0,
         }
+    }
+}
+
+impl DeskLane {
+    fn keeps_nobody_waiting(&self) -> bool {
+        self.held.is_empty() && self.unfunded.is_empty()
     }
 }
 
@@ -366,6 +378,7 @@ impl Desk {
     pub(in crate::engine) fn stop(&mut self) {
         for lane in &mut self.lanes {
             lane.held.clear();
+            lane.unfunded.clear();
             lane.open.clear();
             lane.probe = Probe::Done;
         }
@@ -402,7 +415,18 @@ impl Desk {
         }
         self.slots.iter().all(is_left)
             && !self.gates.iter().any(is_gated)
-            && (!waits || self.lanes.iter().all(|lane| lane.held.is_empty()))
+            && (!waits || self.lanes.iter().all(DeskLane::keeps_nobody_waiting))
+    }
+
+    /// Says whether no batch of a lane is on its way to an end.
+    pub(in crate::engine) fn has_none_under_way(&self, lane: usize) -> bool {
+        self.slots.iter().filter(|slot| slot.lane == lane).all(Slot::is_done)
+    }
+
+    /// Says whether nothing is under way here from which anything could follow.
+    pub(in crate::engine) fn is_quiet(&self) -> bool {
+        let is_asked = |lane: &DeskLane| matches!(lane.probe, Probe::Out(_));
+        self.slots.iter().all(Slot::is_done) && !self.lanes.iter().any(is_asked)
     }
 
     /// Counts the batches that go on without this run, and their requests.

@@ -34,16 +34,19 @@ impl Dispatcher {
                 });
             }
             Promised::Shared { request, state } => {
+                self.give_back(&mut job);
                 self.outfit.lanes[lane].pace.withdraw(job.guessed_tokens());
                 self.canary_rests(&job, state, None);
                 let follower = Follower { task: job.task, request, position: job.position };
                 self.shared(follower, state);
             }
             Promised::Taken { .. } => {
+                self.give_back(&mut job);
                 self.outfit.lanes[lane].pace.withdraw(job.guessed_tokens());
                 self.canary_rests(&job, State::InFlight, None);
             }
             Promised::Wait { request, twin } => {
+                self.give_back(&mut job);
                 self.outfit.lanes[lane].pace.withdraw(job.guessed_tokens());
                 job.request = Some(request);
                 self.canary_rests(&job, State::InFlight, None);
@@ -182,6 +185,9 @@ impl Dispatcher {
     pub(super) fn settled(&mut self, settling: Settling, state: State) {
         let class = state.class();
         let mut job = settling.flight.job;
+        if let Some(reserved) = job.reserved.take() {
+            self.outfit.budget.settle(reserved, settling.cost);
+        }
         job.attempts_used += u32::from(class.is_some_and(FailureClass::uses_attempt));
         job.failures = if class.is_some() { job.failures + 1 } else { 0 };
         let facts = Facts { state, attempts_used: job.attempts_used, max_tokens: job.max_tokens };

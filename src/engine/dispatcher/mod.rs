@@ -15,6 +15,7 @@
 
 mod batches;
 mod calls;
+mod money;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use super::transport::Transport;
 use super::worker::Landed;
 use super::world::World;
 use crate::domain::{Event, Problem, PromptId, RequestId, Route, RunId, State, Tally, UnixMs};
+use crate::machine::budget::Budget;
 use crate::machine::pace::Permit;
 use crate::machine::stop::Watchdog;
 use crate::store::{Codec, Order, Promise, PromiseFor, Receipt, Store, Twin, Way, Writer};
@@ -58,6 +60,7 @@ pub(super) struct Outfit {
     /// Asks each lane's feeder.
     pub(super) feeders: Vec<UnboundedSender<Feed>>,
     pub(super) desk: Desk,
+    pub(super) budget: Budget,
     pub(super) writer: Writer,
     pub(super) transport: Transport,
     pub(super) world: World,
@@ -231,6 +234,7 @@ impl Dispatcher {
             let lane_wake = self.pump_lane(lane);
             wake = [wake, lane_wake].into_iter().flatten().min();
         }
+        self.look_at_money();
         wake
     }
 
@@ -238,9 +242,15 @@ impl Dispatcher {
         loop {
             let now = self.outfit.world.clock.elapsed();
             let lane = &mut self.outfit.lanes[index];
-            let Some(tokens) = lane.peek(now).map(Job::guessed_tokens) else {
-                return lane.next_retry();
-            };
+            lane.lacks_money = false;
+            let Some(job) = lane.peek(now) else { return lane.next_retry() };
+            let tokens = job.guessed_tokens();
+            let most = self.outfit.tasks[job.task].most(job, Route::Realtime);
+            let most = most.map(|most| self.outfit.budget.with_overrun(most));
+            if !self.outfit.budget.takes(most) {
+                lane.lacks_money = true;
+                return None;
+            }
             let number = match lane.pace.ask(now, tokens) {
                 Permit::Go => lane.pace.start(now, tokens),
                 Permit::Wait(wait) => return Some(now + wait),
@@ -248,6 +258,7 @@ impl Dispatcher {
             };
             if let Some(mut job) = lane.pop(now) {
                 job.pace_number = number;
+                self.set_aside(&mut job, most);
                 self.promise(job, Way::Realtime);
             }
         }
@@ -277,6 +288,7 @@ impl Dispatcher {
             sent_body: job.sent_body.clone(),
             at: self.outfit.world.clock.time_of_day(),
             reuse: job.reuse,
+            reserved: job.reserved,
         });
         self.order(Pending::Promise(job), |ticket| Order::Promise(ticket, promise));
     }
@@ -470,6 +482,7 @@ impl Dispatcher {
     fn refused(&mut self, error: String, pending: &Pending) {
         match pending {
             Pending::Promise(job) => {
+                self.outfit.budget.release(job.reserved.unwrap_or_default());
                 if let Some(slot) = job.slot {
                     self.outfit.desk.slots[slot.0].asked -= 1;
                     self.outfit.desk.unseat(slot, job.size);

@@ -163,6 +163,7 @@ impl Play {
             sent_body: None,
             at: UnixMs(self.now),
             reuse,
+            reserved: None,
         };
         let receipt = self.clerk.order(Order::Promise(1, Box::new(promise)));
         assert_eq!(came(&receipt), self.oracle.promise(row, (reuse, by)), "row {row}: {receipt:?}");

@@ -120,6 +120,7 @@ fn seat((row, prompt, run): (RowId, PromptId, RunId), token: &str, text: &str) -
         sent_body: None,
         at: UnixMs(10),
         reuse: true,
+        reserved: None,
     }
 }
 

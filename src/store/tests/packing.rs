@@ -23,6 +23,7 @@ fn through_the_record(sent: &[u8], reply: &[u8], pack: impl Fn(&[u8]) -> Packed)
         sent_body: Some(pack(sent)),
         at: UnixMs(5),
         reuse: true,
+        reserved: None,
     };
     let receipt = clerk.order(Order::Promise(1, Box::new(promise)));
     let Receipt::Promised(1, Promised::Sent { request, attempt, .. }) = receipt else {

@@ -88,6 +88,7 @@ fn filled(
             sent_body: sent.as_deref().map(pack),
             at: UnixMs(5),
             reuse: false,
+            reserved: None,
         };
         writer.send(Order::Promise(1, Box::new(promise)));
     }

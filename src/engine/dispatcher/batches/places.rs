@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::super::Dispatcher;
-use crate::domain::{Event, FailureClass, Oversized, Problem, State, custom_id};
+use crate::domain::{Event, FailureClass, Oversized, Problem, Route, State, custom_id};
 use crate::engine::batches::{Counter, Gate, Place, Probe, SlotId, Stepped};
 use crate::engine::feeder::{CUSTOM_ID_BYTES, line_bytes};
 use crate::engine::followers::Follower;
@@ -46,12 +46,18 @@ impl Dispatcher {
                 }
             }
         }
+        let most = self.outfit.tasks[job.task].most(&job, Route::Batch);
+        let most = most.map(|most| self.outfit.budget.with_overrun(most));
+        if self.outfit.desk.takes(lane) && !self.outfit.budget.takes(most) {
+            return self.wait_for_money(lane, job);
+        }
         let endpoint = self.outfit.tasks[job.task].prompt.spec.endpoint;
         let rng = &mut self.rng;
         let place = self.outfit.desk.place(lane, (endpoint, job.size), || token(rng));
         match place {
             Place::In(slot) => {
                 job.slot = Some(slot);
+                self.set_aside(&mut job, most);
                 let seat = Seat {
                     batch: Arc::clone(&self.outfit.desk.slots[slot.0].new),
                     line_bytes: job.size.bytes - CUSTOM_ID_BYTES,
@@ -166,12 +172,17 @@ impl Dispatcher {
                 slot.input_bytes += job.size.bytes - CUSTOM_ID_BYTES + custom_id.len() as u64;
             }
             Promised::Shared { request, state } => {
+                self.give_back(&mut job);
                 self.outfit.desk.unseat(id, job.size);
                 let follower = Follower { task: job.task, request, position: job.position };
                 self.shared(follower, state);
             }
-            Promised::Taken { .. } => self.outfit.desk.unseat(id, job.size),
+            Promised::Taken { .. } => {
+                self.give_back(&mut job);
+                self.outfit.desk.unseat(id, job.size);
+            }
             Promised::Wait { request, twin } => {
+                self.give_back(&mut job);
                 self.outfit.desk.unseat(id, job.size);
                 job.request = Some(request);
                 self.follow(job, twin);
@@ -215,6 +226,7 @@ impl Dispatcher {
                     self.place(lane, job);
                 }
             }
+            self.place_unfunded(lane);
             self.place_held(lane);
         }
     }

@@ -94,6 +94,7 @@ impl Dispatcher {
 
     fn line_settled(&mut self, id: SlotId, settled: &LineSettled, what: Line) {
         let (owner, state) = (settled.owner, settled.state);
+        self.outfit.budget.settle(settled.counted.0, Some(settled.counted.1));
         let Some(index) = self.tasks_of.get(&owner.prompt).copied() else { return };
         let task = &self.outfit.tasks[index];
         let max_tokens = owner.max_tokens.or(task.prompt.spec.max_tokens);
@@ -205,6 +206,7 @@ impl Dispatcher {
                 self.feed(lane, Feed::OfBatch { batch, route, is_counted });
             }
         }
+        self.place_unfunded(at);
         self.place_held(at);
     }
 }
