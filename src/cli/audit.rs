@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Context;
 use super::failure::{Exit, Failure};
+use super::prices::{PriceBook, PricesArg};
 use super::tasks;
 use crate::engine::{AuditPlan, AuditReport, Clock, audit};
 use crate::machine::request::{InDoubtPolicy, Policy};
@@ -68,11 +69,15 @@ pub(crate) fn run(_: Args, context: &Context) -> Result<Exit, Failure> {
             bar.set_position(done);
         }
     };
+    // A file that cannot be read is told of below.
+    let book = context.open_to_read().map_err(Failure::from);
+    let book = book.and_then(|store| PriceBook::load(&store, &PricesArg::default()));
+    let book = book.unwrap_or_else(|_| PriceBook::bundled());
     let make = |prompt: &PromptRecord| {
         // Nothing is sent, so nothing is due.
         let policy =
             Policy { max_attempts: 1, max_tokens_limit: None, in_doubt: InDoubtPolicy::Hold };
-        tasks::parts(prompt, policy).map_err(|failure| failure.line())
+        tasks::parts(prompt, policy, &book).map_err(|failure| failure.line())
     };
     let plan = AuditPlan {
         path: &context.project,

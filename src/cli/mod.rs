@@ -18,6 +18,7 @@ mod init;
 mod out;
 mod page;
 mod plan;
+mod prices;
 mod progress;
 mod prompt;
 mod remove;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use jiff::civil::Date;
 use serde::Deserialize;
 
-use crate::domain::{ModelName, NanoUsd, Price};
+use crate::domain::{LongPrice, ModelName, NanoUsd, Price};
 
 /// Prices by model.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,10 +21,14 @@ pub struct PriceTable {
 /// One row of a price table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListedPrice {
-    /// At realtime.
+    /// By a call.
     pub price: Price,
-    /// How much less a batch costs, 0 to 100.
-    pub batch_discount_percent: u8,
+    /// In a batch.
+    pub batch: Price,
+    /// The most input tokens that the model takes.
+    pub max_input_tokens: Option<u64>,
+    /// The most output tokens that the model gives, reasoning included.
+    pub max_output_tokens: Option<u64>,
     /// The day for which the price was looked up.
     pub as_of: Option<Date>,
 }
@@ -117,18 +121,24 @@ impl PriceTable {
     }
 }
 
-impl ListedPrice {
-    /// Returns the price in a batch, each part rounded up to a whole nano-USD.
-    pub fn batch(&self) -> Price {
-        let percent = 100 - i128::from(self.batch_discount_percent.min(100));
-        let part = |NanoUsd(full): NanoUsd| {
-            NanoUsd(i64::try_from((i128::from(full) * percent + 99) / 100).unwrap_or(full))
-        };
-        Price {
-            input_per_mtok: part(self.price.input_per_mtok),
-            cached_per_mtok: part(self.price.cached_per_mtok),
-            output_per_mtok: part(self.price.output_per_mtok),
-        }
+/// Returns a price less so many percent, each part rounded up to a whole nano-USD.
+fn discounted(price: Price, percent: u8) -> Price {
+    let rest = 100 - i128::from(percent.min(100));
+    let part = |NanoUsd(full): NanoUsd| {
+        NanoUsd(i64::try_from((i128::from(full) * rest + 99) / 100).unwrap_or(full))
+    };
+    Price {
+        input_per_mtok: part(price.input_per_mtok),
+        cached_per_mtok: part(price.cached_per_mtok),
+        output_per_mtok: part(price.output_per_mtok),
+        reasoning_per_mtok: part(price.reasoning_per_mtok),
+        long: price.long.map(|long| LongPrice {
+            above_tokens: long.above_tokens,
+            input_per_mtok: part(long.input_per_mtok),
+            cached_per_mtok: part(long.cached_per_mtok),
+            output_per_mtok: part(long.output_per_mtok),
+            reasoning_per_mtok: part(long.reasoning_per_mtok),
+        }),
     }
 }
 
@@ -192,15 +202,22 @@ impl Row {
         let discount = self.batch_discount_percent.as_str();
         let percent = if discount.is_empty() { Some(0) } else { discount.parse().ok() };
         let date = self.as_of.as_str();
+        let output = price("output_usd_per_mtok", &self.output_usd_per_mtok)?;
+        let percent = percent
+            .filter(|percent| *percent <= 100)
+            .ok_or_else(|| cell("batch_discount_percent", discount, "a whole 0 to 100"))?;
+        let price = Price {
+            input_per_mtok: input,
+            cached_per_mtok: cached,
+            output_per_mtok: output,
+            reasoning_per_mtok: output,
+            long: None,
+        };
         Ok(ListedPrice {
-            price: Price {
-                input_per_mtok: input,
-                cached_per_mtok: cached,
-                output_per_mtok: price("output_usd_per_mtok", &self.output_usd_per_mtok)?,
-            },
-            batch_discount_percent: percent
-                .filter(|percent| *percent <= 100)
-                .ok_or_else(|| cell("batch_discount_percent", discount, "a whole 0 to 100"))?,
+            price,
+            batch: discounted(price, percent),
+            max_input_tokens: None,
+            max_output_tokens: None,
             as_of: match date {
                 "" => None,
                 date => Some(date.parse().map_err(|_| cell("as_of", date, "a date"))?),
@@ -237,6 +254,8 @@ mod tests {
             input_per_mtok: NanoUsd(input),
             cached_per_mtok: NanoUsd(cached),
             output_per_mtok: NanoUsd(output),
+            reasoning_per_mtok: NanoUsd(output),
+            long: None,
         }
     }
 
@@ -253,7 +272,7 @@ mod tests {
         assert!(table.rows.len() > 80);
         for (model, listed) in &table.rows {
             assert!(listed.as_of.is_some(), "{model}");
-            let Price { input_per_mtok, cached_per_mtok, output_per_mtok } = listed.price;
+            let Price { input_per_mtok, cached_per_mtok, output_per_mtok, .. } = listed.price;
             assert!(NanoUsd(0) < cached_per_mtok && cached_per_mtok <= input_per_mtok, "{model}");
             assert!(input_per_mtok <= output_per_mtok, "{model}");
             assert!(output_per_mtok <= NanoUsd(200_000_000_000), "{model}");
@@ -294,21 +313,17 @@ mod tests {
         let table = PriceTable::bundled().with(PriceTable::parse(own).unwrap());
         let small = table.listed(&name("simulated/small")).unwrap();
         assert_eq!(small.price, price(1_000_000_000, 1_000_000_000, 2_000_000_000));
-        assert_eq!((small.batch_discount_percent, small.as_of), (0, None));
+        assert_eq!((small.batch, small.as_of), (small.price, None));
         assert_eq!(table.lookup(&name("openai/x")), Some(price(0, 0, 500_000_000)));
         assert!(table.lookup(&name("openai/gpt-5")).is_some());
     }
 
     #[test]
     fn a_batch_costs_less_and_rounds_up() {
-        let listed = |percent| ListedPrice {
-            price: price(150_000_000, 1, 0),
-            batch_discount_percent: percent,
-            as_of: None,
-        };
-        assert_eq!(listed(50).batch(), price(75_000_000, 1, 0));
-        assert_eq!(listed(0).batch(), listed(0).price);
-        assert_eq!(listed(100).batch(), price(0, 0, 0));
+        let full = price(150_000_000, 1, 0);
+        assert_eq!(discounted(full, 50), price(75_000_000, 1, 0));
+        assert_eq!(discounted(full, 0), full);
+        assert_eq!(discounted(full, 100), price(0, 0, 0));
     }
 
     #[test]

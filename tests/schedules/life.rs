@@ -20,7 +20,7 @@ use overnight::input::prompt_file::{self, BaseUrl, PromptDefaults};
 use overnight::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
 use overnight::machine::pace::PaceSettings;
 use overnight::machine::plan::Liveness;
-use overnight::machine::prices::{ListedPrice, PriceTable};
+use overnight::machine::prices::PriceTable;
 use overnight::machine::render::Template;
 use overnight::machine::request::{InDoubtPolicy, Policy};
 use overnight::machine::route::{Asked, HasBatches};
@@ -376,10 +376,7 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> TaskParts {
     let wire = schema.map(|schema| WireAnswer::Schema { strict: strict_ready(&schema), schema });
     let asked_in_words = words(&prompt.spec.answer).map(WireAnswer::Words);
     TaskParts {
-        price: Prices {
-            realtime: listed.map(|listed| listed.price),
-            batch: listed.map(ListedPrice::batch),
-        },
+        price: listed.copied().map(Prices::from).unwrap_or_default(),
         template: Template::compile(&prompt.spec).unwrap(),
         encoder: Encoder::new(&prompt.spec, wire.unwrap_or(WireAnswer::Free)),
         in_words: asked_in_words.map(|answer| Encoder::new(&prompt.spec, answer)),
