@@ -28,6 +28,8 @@ pub struct Packed {
     pub batches: u64,
     /// Those of them that hold nothing else so far.
     pub new_batches: u64,
+    /// What the largest of them holds of these requests.
+    pub largest: Load,
     /// Requests that no batch has room for, or that the provider's queue has none for now.
     pub no_room: u64,
 }
@@ -62,8 +64,10 @@ impl Forecast {
         };
         self.open.insert(endpoint, load);
         let is_begun = u64::from(first > 0 && before == Load::default());
+        let largest = first.max(whole.min(placed - first));
         Packed {
             in_batches: placed,
+            largest: sum(Load::default(), largest, each),
             batches: u64::from(first > 0) + further,
             new_batches: is_begun + further,
             no_room,

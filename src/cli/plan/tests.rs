@@ -22,6 +22,8 @@ fn plan(fixture: &mut Fixture, typed: &str) -> Plan {
         base_url: None,
         canary: true,
         prices: &PriceBook::bundled(),
+        speed: Speed::default(),
+        look: (Extent::Many, QUIETLY),
     };
     Plan::make(fixture.store(), &wish, &context).unwrap()
 }

@@ -20,6 +20,8 @@ mod output;
 mod tests;
 mod vocabulary;
 
+use std::sync::OnceLock;
+
 use serde_json::Value;
 
 pub use self::calibration::{Basis, Calibration, Counted};
@@ -53,10 +55,16 @@ pub struct InputTokens {
     is_exact: bool,
     /// The sentence that asks for the form in words; it ends the last user message.
     words: Option<String>,
-    words_tokens: u64,
     /// The schema, tools: what is billed and in no message.
-    form_tokens: u64,
-    form_bytes: u64,
+    form: Vec<String>,
+    fixed: OnceLock<Fixed>,
+}
+
+/// Tokens that are the same for all requests of a prompt; counted when they are first asked for.
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    words: u64,
+    form: u64,
 }
 
 impl InputTokens {
@@ -68,16 +76,21 @@ impl InputTokens {
             Structured::Schema => (wire_schema(&spec.answer), None),
             Structured::Words => (None, words(&spec.answer)),
         };
-        let texts: Vec<String> = schema.iter().chain(apart(spec)).map(Value::to_string).collect();
         Self {
             vocabulary,
             // Servers of the open models write a system message of their own before the prompt's.
             is_exact: known.is_some() && !spec.model.model.contains("gpt-oss"),
-            words_tokens: words.as_deref().map_or(0, |words| vocabulary.count(words) + 1),
             words,
-            form_tokens: texts.iter().map(|text| vocabulary.count(text)).sum(),
-            form_bytes: texts.iter().map(|text| text.len() as u64).sum(),
+            form: schema.iter().chain(apart(spec)).map(Value::to_string).collect(),
+            fixed: OnceLock::new(),
         }
+    }
+
+    fn fixed(&self) -> Fixed {
+        *self.fixed.get_or_init(|| Fixed {
+            words: self.words.as_deref().map_or(0, |words| self.vocabulary.count(words) + 1),
+            form: self.form.iter().map(|text| self.vocabulary.count(text)).sum(),
+        })
     }
 
     /// Returns whether the tokens of the messages are those that the provider counts.
@@ -87,7 +100,7 @@ impl InputTokens {
 
     /// Returns whether something is billed that is in no message, and known by its text only.
     pub fn has_form(&self) -> bool {
-        self.form_tokens > 0
+        !self.form.is_empty()
     }
 
     /// Counts the input tokens of a request.
@@ -100,7 +113,8 @@ impl InputTokens {
     fn around(&self, messages: &[Message]) -> u64 {
         // Each of the three roles is one token in both vocabularies.
         let frames = messages.len() as u64 * (PER_MESSAGE + 1);
-        frames + PER_REPLY + self.words_tokens + self.form_tokens
+        let Fixed { words, form } = self.fixed();
+        frames + PER_REPLY + words + form
     }
 
     /// Returns what no provider counts more than: never below the count, nor below what any vocabulary that
@@ -113,15 +127,27 @@ impl InputTokens {
         messages: &[Message],
         calibration: Option<&Calibration>,
     ) -> u64 {
+        match self.is_exact || calibration.is_some_and(|seen| seen.answers() >= ANSWERS_TO_TRUST) {
+            true => self.most_of_counted(messages, self.count(messages), calibration),
+            false => self.most_bytes(messages),
+        }
+    }
+
+    /// Returns the same of a request that has been counted already.
+    pub fn most_of_counted(
+        &self,
+        messages: &[Message],
+        counted: u64,
+        calibration: Option<&Calibration>,
+    ) -> u64 {
         // No token is less than a byte: the bytes are never below the count.
         let bytes = self.most_bytes(messages);
         let trusted = calibration.filter(|seen| seen.answers() >= ANSWERS_TO_TRUST);
         if !self.is_exact && trusted.is_none() {
             return bytes;
         }
-        let counted = self.count(messages);
         // A schema can be written for the model with more white space and quotes than it is sent with.
-        let spare = counted / 10 + self.form_tokens + MARGIN * (1 + u64::from(self.has_form()));
+        let spare = counted / 10 + self.fixed().form + MARGIN * (1 + u64::from(self.has_form()));
         let at_dearest = calibration.map_or(0, |seen| seen.most(counted));
         let learned = match self.is_exact {
             true => at_dearest + MARGIN,
@@ -136,7 +162,7 @@ impl InputTokens {
         let words = self.words.as_ref().map_or(0, |words| words.len() as u64 + 2);
         let frames = messages.len() as u64 * UNKNOWN_PER_MESSAGE + UNKNOWN_PER_REQUEST;
         // Twice, for a schema can be written with more white space than it is sent with.
-        let form = if self.has_form() { UNKNOWN_PER_FORM + 2 * self.form_bytes } else { 0 };
+        let form: u64 = self.form.iter().map(|text| UNKNOWN_PER_FORM + 2 * text.len() as u64).sum();
         texts + words + frames + form
     }
 }
