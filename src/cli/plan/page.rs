@@ -1,5 +1,7 @@
 //! The page that a person reads.
 
+use std::time::Duration;
+
 use super::estimate::{Cost, Subject, due_rows};
 use super::time::Deadline;
 use super::ways::Split;
@@ -263,12 +265,20 @@ fn time(plan: &PromptPlan, context: &Context) -> Vec<String> {
     let window = plan
         .rates
         .window
-        .map_or_else(String::new, |window| format!(", within {} each", duration(window)));
+        .map_or_else(String::new, |window| format!(", within {} each", spelled_span(window)));
     let batches = match plan.batches_take() {
         Some(span) => format!("{} in batches, going by earlier ones{window}", span.words()),
         None => format!("unknown in batches, as none has ended yet{window}"),
     };
     vec![batches, calls()]
+}
+
+/// Returns whole hours as such: `24 h`.
+fn spelled_span(span: Duration) -> String {
+    match span.as_secs() {
+        secs if secs >= 3600 && secs.is_multiple_of(3600) => format!("{} h", secs / 3600),
+        _ => duration(span),
+    }
 }
 
 /// Says what the answers so far have taught.

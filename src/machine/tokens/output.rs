@@ -20,7 +20,10 @@ const DEPTH: u32 = 8;
 pub fn guessed_output(spec: &PromptSpec, form: Structured) -> u64 {
     let vocabulary = Vocabulary::of(&spec.model).unwrap_or_default();
     let answer = match (&spec.answer, form) {
-        (AnswerFormat::Text, _) => TEXT,
+        // A limit is set where answers hardly ever reach it.
+        (AnswerFormat::Text, _) => {
+            spec.max_tokens.map_or(TEXT, |most| TEXT.min((u64::from(most) / 2).max(1)))
+        }
         (AnswerFormat::Choices(labels), form) => {
             let label = |label: &String| match form {
                 Structured::Schema => vocabulary.count(&json!({ "answer": label }).to_string()),

@@ -211,7 +211,8 @@ fn an_output_is_guessed_by_its_form() {
     assert_eq!(in_words, Vocabulary::O200k.count("not at all acceptable"));
     assert_eq!(of(&spec("gpt-4o", AnswerFormat::Text)), 120);
     let short = PromptSpec { max_tokens: Some(30), ..spec("gpt-4o", AnswerFormat::Text) };
-    assert_eq!(of(&short), 30);
+    assert_eq!(of(&short), 15);
+    assert_eq!(of(&PromptSpec { max_tokens: Some(3), ..spec("gpt-4o", labels.clone()) }), 3);
     let mut thinking = spec("gpt-5-mini", labels);
     assert_eq!(of(&thinking), longest + 500);
     thinking.parameters.insert("reasoning_effort".to_owned(), json!("minimal"));
