@@ -33,17 +33,19 @@ pub struct Experience {
 /// Attempts at requests, the failed ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
+    /// The requests that they were at.
+    pub requests: u64,
     /// All that were settled.
     pub settled: u64,
     /// Those that the provider said the tokens of.
     pub billed: u64,
     /// What it counted for these.
     pub usage: Usage,
-    /// Those whose reply was cut by the token limit.
+    /// Requests of which a reply was cut by the token limit.
     pub truncated: u64,
-    /// Those that the model declined, or a filter withheld.
+    /// Requests that the model declined, or a filter withheld.
     pub refused: u64,
-    /// Those whose answer did not have the form that was asked for.
+    /// Requests of which a reply did not have the form that was asked for.
     pub invalid: u64,
 }
 
@@ -89,13 +91,13 @@ impl Store {
         let attempts = self
             .conn
             .prepare_cached(
-                "SELECT count(*) AS settled, count(attempt.input_tokens) AS billed,
+                "SELECT count(DISTINCT request.id) AS requests, count(*) AS settled, count(attempt.input_tokens) AS billed,
                         coalesce(sum(attempt.input_tokens), 0) AS input, coalesce(sum(attempt.cached_tokens), 0) AS cached,
                         coalesce(sum(attempt.output_tokens), 0) AS output,
                         coalesce(sum(attempt.reasoning_tokens), 0) AS reasoning,
-                        coalesce(sum(attempt.outcome = 'truncated'), 0) AS truncated,
-                        coalesce(sum(attempt.error_class IN ('refused', 'content_filtered')), 0) AS refused,
-                        coalesce(sum(attempt.error_class IN ('invalid_answer', 'malformed_reply')), 0) AS invalid
+                        count(DISTINCT request.id) FILTER (WHERE attempt.outcome = 'truncated') AS truncated,
+                        count(DISTINCT request.id) FILTER (WHERE attempt.error_class IN ('refused', 'content_filtered')) AS refused,
+                        count(DISTINCT request.id) FILTER (WHERE attempt.error_class IN ('invalid_answer', 'malformed_reply')) AS invalid
                  FROM (SELECT id FROM request
                        WHERE prompt_id = ?1 AND state IN ('answered', 'truncated', 'failed') AND attempts > 0
                        ORDER BY id DESC LIMIT ?2) AS request
@@ -105,6 +107,7 @@ impl Store {
             .and_then(|mut query| {
                 query.query_row(params![prompt.0, NEWEST], |row| {
                     Ok(Attempts {
+                        requests: row.get("requests")?,
                         settled: row.get("settled")?,
                         billed: row.get("billed")?,
                         usage: usage(row)?,

@@ -111,7 +111,9 @@ impl Sample {
         let Subject { prompt, parts, left, .. } = subject;
         let expected = Expected::of(store, prompt, parts)?;
         let (all, some) = extent.bounds();
-        let again = left.due() - left.new;
+        // Requests that a person had reopened are new and on record.
+        let unasked = left.new - left.reopened;
+        let again = left.due() - unasked;
         let are_all = left.due() <= all;
         let columns = store.columns()?;
         let ground = Ground::new(&prompt.spec, parts, &expected, (&columns, are_all));
@@ -130,7 +132,7 @@ impl Sample {
                 false => spread(store, prompt, some, |request| look(&mut looker, &request))?,
             }
             let mut new = std::mem::take(&mut looker.tally);
-            new.sums = scaled(&new, left.new);
+            new.sums = scaled(&new, unasked);
             let mut met = 0;
             each_open(store, subject, |request, max_tokens| {
                 looker.look(&request, max_tokens);
@@ -360,7 +362,7 @@ fn each_open(
     subject: Subject<'_>,
     mut each: impl FnMut(DueRequest, Option<u32>) -> bool,
 ) -> Result<(), StoreError> {
-    if subject.left.due() == subject.left.new {
+    if subject.left.due() == subject.left.new - subject.left.reopened {
         return Ok(());
     }
     let mut after = RequestId(0);

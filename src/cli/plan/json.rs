@@ -118,7 +118,7 @@ fn learned(plan: &PromptPlan) -> Value {
     if expected.resolved == 0 {
         return Value::Null;
     }
-    let part = |number: u64| number as f64 / attempts.settled.max(1) as f64;
+    let part = |number: u64| number as f64 / attempts.requests.max(1) as f64;
     json!({
         "requests": expected.resolved, "attempts": attempts.settled,
         "billed_attempts_per_request": expected.billed_each,

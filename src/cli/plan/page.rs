@@ -288,7 +288,7 @@ fn learned(plan: &PromptPlan) -> Vec<String> {
         return Vec::new();
     }
     let attempts = expected.attempts;
-    let percent = |number: u64| 100.0 * number as f64 / attempts.settled.max(1) as f64;
+    let percent = |number: u64| 100.0 * number as f64 / attempts.requests.max(1) as f64;
     let parts = [
         (attempts.truncated, "cut by the token limit"),
         (attempts.refused, "declined"),

@@ -100,11 +100,11 @@ fn of_output(plan: &PromptPlan) -> Vec<Warning> {
     let expected = &plan.sample.expected;
     let attempts = expected.attempts;
     let spec = &plan.prompt.spec;
-    let part = |number: u64| number as f64 / attempts.settled.max(1) as f64;
-    let is_some = |number: u64| number > 0 && attempts.settled >= ENOUGH && part(number) >= SOME;
+    let part = |number: u64| number as f64 / attempts.requests.max(1) as f64;
+    let is_some = |number: u64| number > 0 && attempts.requests >= ENOUGH && part(number) >= SOME;
     let percent = |number: u64| format!("{:.0}%", 100.0 * part(number));
     let facts =
-        |number: u64| json!({"replies": number, "of": attempts.settled, "share": part(number)});
+        |number: u64| json!({"requests": number, "of": attempts.requests, "share": part(number)});
     if is_some(attempts.truncated) {
         let limit = spec
             .max_tokens
@@ -121,7 +121,7 @@ fn of_output(plan: &PromptPlan) -> Vec<Warning> {
             "truncated",
             facts(attempts.truncated),
             format!(
-                "{limit} cut off {} of the replies so far: {then}",
+                "{limit} cut off the replies to {} of the requests so far: {then}",
                 percent(attempts.truncated)
             ),
         ));
@@ -135,7 +135,7 @@ fn of_output(plan: &PromptPlan) -> Vec<Warning> {
     }
     if is_some(attempts.invalid) {
         all.push(Warning::new("invalid", facts(attempts.invalid), format!(
-            "{} of the replies so far did not have the form that was asked for, and were bought again",
+            "the replies to {} of the requests so far did not have the form that was asked for, and were bought again",
             percent(attempts.invalid)
         )));
     }

@@ -186,6 +186,9 @@ fn a_foreign_vocabulary_learns_a_ratio_and_an_offset() {
     let learned = Calibration::learn(&seen(vec![(100, 150); 30]), false).unwrap();
     assert_eq!(learned.of(200), 300);
     assert_eq!(Calibration::learn(&seen([(10, 10), (20, 20)]), false), None);
+    // Ten times as many tokens are no other vocabulary, but a system message that the server adds.
+    let learned = Calibration::learn(&seen(vec![(10, 110); 30]), false).unwrap();
+    assert_eq!((learned.of(10), learned.of(50)), (110, 150));
 }
 
 #[test]
