@@ -132,7 +132,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         context.out.say("nothing was sent");
         return Ok(Exit::Done);
     }
-    let budget = budget::make(&store, &plan, (args.max_cost, &book), context)?;
+    let budget = budget::make((&store, &plan), &book, args.max_cost, context)?;
     let exit = in_runtime(carry_out((&args, &book), (by, budget), store, context));
     drop(lock);
     exit

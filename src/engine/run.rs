@@ -14,7 +14,9 @@ use super::lane::Lane;
 use super::task::{Task, encode};
 use super::transport::Transport;
 use super::world::World;
-use crate::domain::{BatchId, Event, HowEnded, Oversized, RequestId, RowId, RunId, Tally, UnixMs};
+use crate::domain::{
+    BatchId, Event, HowEnded, Oversized, Problem, RequestId, RowId, RunId, Tally, UnixMs,
+};
 use crate::machine::batch::{Step, step};
 use crate::machine::budget::Budget;
 use crate::machine::pace::{Pace, PaceSettings};
@@ -225,6 +227,10 @@ pub async fn run_with(
     }
     let store = scribe.finish(writer).await.ok_or(EngineError::WriterGone)?;
     let how = match stopped {
+        // What is set aside for them may come back.
+        Some(Problem::Budget { .. }) if left_behind.batches > 0 => {
+            HowEnded::Waiting { batches: left_behind.batches, requests: left_behind.requests }
+        }
         Some(problem) => HowEnded::Stopped(problem),
         None if left_behind.batches > 0 => {
             HowEnded::Waiting { batches: left_behind.batches, requests: left_behind.requests }

@@ -21,6 +21,7 @@ use overnight::engine::{
     Server, Task, TaskParts, Transport, World,
 };
 use overnight::machine::answer_check::AnswerCheck;
+use overnight::machine::budget::Budget;
 use overnight::machine::pace::PaceSettings;
 use overnight::machine::prices::PriceTable;
 use overnight::machine::render::Template;
@@ -268,6 +269,7 @@ impl Project {
             in_doubt: InDoubtPolicy::Resend,
             reuse: true,
             limit: None,
+            budget: Budget::default(),
             batches: BatchPlan {
                 asked: how.asked,
                 oversized: how.oversized,

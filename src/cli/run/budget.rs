@@ -32,9 +32,9 @@ pub(crate) fn parse_usd(text: &str) -> Result<NanoUsd, String> {
 
 /// Makes the budget of a run. Refuses a ceiling that could not hold.
 pub(super) fn make(
-    store: &Store,
-    plan: &Plan,
-    (ceiling, book): (Option<NanoUsd>, &PriceBook),
+    (store, plan): (&Store, &Plan),
+    book: &PriceBook,
+    ceiling: Option<NanoUsd>,
     context: &Context,
 ) -> Result<Budget, Failure> {
     if ceiling.is_none() {

@@ -162,15 +162,17 @@ fn columns(conn: &Connection, tables: &[&str]) -> Vec<Vec<String>> {
     tables.iter().map(&mut of).collect()
 }
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 15] = [
     "attempt",
     "batch",
     "batch_status",
     "dictionary",
     "migration",
+    "price",
     "project",
     "prompt",
     "queue_limit",
+    "rate_limit",
     "request",
     "row",
     "run",
@@ -251,7 +253,7 @@ fn a_migration_that_fails_at_any_statement_leaves_the_old_file() {
             ),
         }
     }
-    assert_eq!(cuts.len(), 11, "one for each statement of the migration");
+    assert_eq!(cuts.len(), 14, "one for each statement of the migrations");
     for (number, cut) in cuts.iter().enumerate() {
         let path = old_project(&dir, &format!("{number}.db"));
         plainly(&path).execute_batch(cut).unwrap();
