@@ -123,7 +123,7 @@ impl Sample {
         } else {
             let mut looker = ground.looker();
             let look = |looker: &mut Looker<'_>, request: &DueRequest| {
-                if let Some(max_tokens) = is_due(subject, request) {
+                if let Due::Yes { max_tokens } = is_due(subject, request) {
                     looker.look(request, max_tokens);
                 }
             };
@@ -274,19 +274,19 @@ fn look_at_all(
 fn look_on(
     (subject, ground): (Subject<'_>, &Ground<'_>),
     pages: &Mutex<Receiver<Vec<DueRequest>>>,
-    (looked, on_look): (&AtomicU64, OnLook<'_>),
+    (number, on_look): (&AtomicU64, OnLook<'_>),
 ) -> Tally {
     let mut looker = ground.looker();
     loop {
         let page = pages.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(page) = page else { return looker.tally };
         for request in &page {
-            if let Some(max_tokens) = is_due(subject, request) {
+            if let Due::Yes { max_tokens } = is_due(subject, request) {
                 looker.look(request, max_tokens);
             }
         }
         let page = page.len() as u64;
-        on_look(looked.fetch_add(page, Ordering::Relaxed) + page);
+        on_look(number.fetch_add(page, Ordering::Relaxed) + page);
     }
 }
 
@@ -371,7 +371,7 @@ fn each_open(
         let Some(last) = page.last().and_then(|due| due.existing.as_ref()) else { return Ok(()) };
         after = last.id;
         for request in page {
-            let Some(max_tokens) = is_due(subject, &request) else { continue };
+            let Due::Yes { max_tokens } = is_due(subject, &request) else { continue };
             if !each(request, max_tokens) {
                 return Ok(());
             }
@@ -397,28 +397,21 @@ pub(super) fn due_rows(
         let page = store.open_requests(subject.prompt.id, after, PAGE)?;
         let Some(last) = page.last().and_then(|due| due.existing.as_ref()) else { break };
         after = last.id;
-        found.extend(page.into_iter().filter(|request| is_due(subject, request).is_some()));
+        let is_due = |request: &DueRequest| matches!(is_due(subject, request), Due::Yes { .. });
+        found.extend(page.into_iter().filter(is_due));
     }
     found.truncate(limit);
     Ok(found)
 }
 
-/// Returns the token limit that a request is due with; `None` where it is not due.
-fn is_due(subject: Subject<'_>, request: &DueRequest) -> Option<Option<u32>> {
+/// Says whether a request is due, and with which token limit.
+fn is_due(subject: Subject<'_>, request: &DueRequest) -> Due {
     let first = subject.prompt.spec.max_tokens;
-    let Some(existing) = &request.existing else { return Some(first) };
+    let Some(existing) = &request.existing else { return Due::Yes { max_tokens: first } };
     let facts = Facts {
         state: observed(existing.state, subject.liveness),
         attempts_used: existing.attempts_used,
         max_tokens: existing.max_tokens.or(first),
     };
-    match due(facts, subject.policy) {
-        Due::Yes { max_tokens } => Some(max_tokens),
-        Due::Answered
-        | Due::UnderWay
-        | Due::Held
-        | Due::Final(_)
-        | Due::Exhausted(_)
-        | Due::AtTokenLimit => None,
-    }
+    due(facts, subject.policy)
 }

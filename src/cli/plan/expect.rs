@@ -72,11 +72,11 @@ impl Expected {
         };
         let counter = InputTokens::of(&prompt.spec, form);
         let answers = store.billed_answers(prompt.id, ANSWERS)?;
-        let mut counted = count(&answers, &counter, parts);
-        if !counter.is_exact() && counted.len() < 3 {
-            counted.extend(of_other_prompts(store, prompt)?);
+        let mut seen = count(&answers, &counter, parts);
+        if !counter.is_exact() && seen.len() < 3 {
+            seen.extend(of_other_prompts(store, prompt)?);
         }
-        let calibration = Calibration::learn(&counted, counter.is_exact());
+        let calibration = Calibration::learn(&seen, counter.is_exact());
         let basis = match (&calibration, counter.is_exact()) {
             (Some(learned), _) => Basis::Calibrated(learned.answers()),
             (None, true) if counter.has_form() => Basis::ExactButForm,

@@ -241,10 +241,19 @@ fn counted(plan: &PromptPlan, context: &Context) -> Vec<String> {
 fn longest(plan: &PromptPlan, details: &Details) -> Vec<String> {
     let Some((tokens, spot)) = plan.sample.notes.longest else { return Vec::new() };
     let key = match &details.longest_key {
-        Some(key) if key.len() <= 40 => format!(" ({})", one_line(key, 40)),
+        Some(key) if key.len() <= 40 && !is_hash(key) => format!(" ({})", one_line(key, 40)),
         Some(_) | None => String::new(),
     };
     vec![format!("row #{}{key}, {} in", spot.position, count(tokens, "token"))]
+}
+
+/// Returns whether a key is that of a row without one of its own: a hash of its cells, and a number.
+fn is_hash(key: &str) -> bool {
+    key.split_once('-').is_some_and(|(hash, number)| {
+        hash.len() == 24
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 /// Says how long it would take by the ways that there are.

@@ -54,6 +54,9 @@ impl Span {
             // Nobody needs the seconds of an hour.
             secs => duration(Duration::from_secs(secs + u64::from(time.subsec_millis() >= 500))),
         };
+        if self.most < Duration::from_secs(1) {
+            return "less than a second".to_owned();
+        }
         match self.least == self.most {
             true => format!("about {}", whole(self.least)),
             false => format!("between {} and {}", whole(self.least), whole(self.most)),

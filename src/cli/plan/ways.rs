@@ -127,14 +127,13 @@ pub(super) fn plans(
         let Some(lane) = lanes.get_mut(&of) else { continue };
         let due = lane.due.min(wish.ways.limit.unwrap_or(u64::MAX));
         let choice = choose(wish.ways.route.into(), has_batches, due);
-        let sample = match left.due() {
-            0 => Sample::nothing(&prompt, wish.prices.of_prompt(&prompt.spec)),
-            _ => {
-                let policy = project.policy(&prompt.spec, wish.in_doubt);
-                let parts = &tasks::parts(&prompt, policy, wish.prices)?;
-                let (liveness, prompt) = (wish.liveness, &prompt);
-                Sample::of(store, Subject { prompt, parts, policy, liveness, left }, wish.look)?
-            }
+        let sample = if left.due() == 0 {
+            Sample::nothing(&prompt, wish.prices.of_prompt(&prompt.spec))
+        } else {
+            let policy = project.policy(&prompt.spec, wish.in_doubt);
+            let parts = &tasks::parts(&prompt, policy, wish.prices)?;
+            let (liveness, prompt) = (wish.liveness, &prompt);
+            Sample::of(store, Subject { prompt, parts, policy, liveness, left }, wish.look)?
         };
         let rates = rates(store, (&of.0, &prompt), wish)?;
         let taken_up = left.due().min(allowed);
