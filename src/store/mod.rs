@@ -9,7 +9,7 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `money` (what counts against a budget), `prices` (what tokens cost here), `learned` (what answers teach about those
+//! for anew), `sample` (the rows of a pilot), `money` (what counts against a budget), `prices` (what tokens cost here), `learned` (what answers teach about those
 //! to come), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
 //! are kept), `backup` (a copy that is whole), `rehearsal` (what a rehearsal asks of its copy), `lock` (one run a project),
 //! `place` (what the disk under it lets one do), `fuse`
@@ -40,6 +40,7 @@ mod recover;
 mod rehearsal;
 mod report;
 mod retry;
+mod sample;
 pub(crate) mod stop_point;
 mod trail;
 mod writer;
@@ -77,5 +78,6 @@ pub use recover::Recovered;
 pub use rehearsal::{PastAnswer, RouteSum, RunBatch};
 pub use report::{FailureExample, Perhaps, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
+pub use sample::Sampled;
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
 pub use writer::{Order, Receipt, Turn, Writer, Writing};
