@@ -9,7 +9,7 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `money` (what counts against a budget), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
+//! for anew), `rate_limits` (how fast may be sent), `money` (what counts against a budget), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
 //! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
 //! (where a test breaks off), `stop_point` (where a test stops the process).
 
@@ -32,6 +32,7 @@ mod place;
 mod project;
 mod promise;
 mod prompts;
+mod rate_limits;
 mod recover;
 mod report;
 mod retry;
