@@ -63,7 +63,7 @@ fn check_prices(text: &str) {
     let model = ModelName { provider: "openai".to_owned(), model: "m".to_owned() };
     let usage = Usage { input: u64::MAX / 4, cached: 7, output: u64::MAX / 4, reasoning: 0 };
     if let Some(listed) = table.listed(&model) {
-        assert!(listed.price.of(usage).0 >= 0 && listed.batch().of(usage).0 >= 0);
+        assert!(listed.price.of(usage).0 >= 0 && listed.batch.of(usage).0 >= 0);
     }
     let _ = PriceTable::bundled().with(table).lookup(&model);
 }

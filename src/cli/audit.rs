@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Context;
 use super::failure::{Exit, Failure};
+use super::prices::PriceBook;
 use super::tasks;
 use crate::engine::{AuditPlan, AuditReport, Clock, audit};
 use crate::machine::request::{InDoubtPolicy, Policy};
@@ -68,11 +69,13 @@ pub(crate) fn run(_: Args, context: &Context) -> Result<Exit, Failure> {
             bar.set_position(done);
         }
     };
+    // Where a project pays other prices than these, the costs of a run are held against each other.
+    let book = PriceBook::bundled();
     let make = |prompt: &PromptRecord| {
         // Nothing is sent, so nothing is due.
         let policy =
             Policy { max_attempts: 1, max_tokens_limit: None, in_doubt: InDoubtPolicy::Hold };
-        tasks::parts(prompt, policy).map_err(|failure| failure.line())
+        tasks::parts(prompt, policy, &book).map_err(|failure| failure.line())
     };
     let plan = AuditPlan {
         path: &context.project,

@@ -9,6 +9,7 @@ use super::Context;
 use super::batches::{is_open, standing};
 use super::failure::{Exit, Failure};
 use super::plan::InDoubt;
+use super::prices::{PriceBook, PricesArg};
 use super::run::{How, Setup, execute, in_runtime, take_lock};
 use super::text::{count, parse_some_duration};
 use crate::domain::{BatchId, Oversized};
@@ -136,7 +137,8 @@ async fn cancel(
     store: Store,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let setup = Setup::make(&store, (None, InDoubt::Hold.into()), context).await?;
+    let book = PriceBook::load(&store, &PricesArg::default())?;
+    let setup = Setup::make(&store, (None, InDoubt::Hold.into(), &book), context).await?;
     let ids: Vec<BatchId> = chosen.iter().map(|batch| batch.id).collect();
     let how = How {
         settings: json!({"cancel": ids, "wait": !args.no_wait}).to_string(),
@@ -168,7 +170,8 @@ async fn tell(
     store: Store,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let setup = Setup::make(&store, (None, InDoubt::Hold.into()), context).await?;
+    let book = PriceBook::load(&store, &PricesArg::default())?;
+    let setup = Setup::make(&store, (None, InDoubt::Hold.into(), &book), context).await?;
     let transport = Transport::new(args.timeout, setup.proxies())
         .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?;
     let mut told = Vec::new();

@@ -16,6 +16,7 @@ pub(crate) use self::ways::PromptPlan;
 pub(crate) use self::wish::{InDoubt, RouteWish, Ways, Wish};
 use super::Context;
 use super::failure::{Exit, Failure};
+use super::prices::{PriceBook, PricesArg};
 use super::text::whole;
 use crate::machine::plan::{Left, Liveness};
 use crate::machine::request::InDoubtPolicy;
@@ -39,6 +40,8 @@ pub(crate) struct Args {
     examples: usize,
     #[command(flatten)]
     ways: Ways,
+    #[command(flatten)]
+    prices: PricesArg,
     /// Leave requests in doubt out, as `run --in-doubt=hold` does.
     #[arg(long, value_name = "POLICY", default_value = "resend")]
     in_doubt: InDoubt,
@@ -126,12 +129,14 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn tell(args: Args, store: &Store, context: &Context) -> Result<Exit, Failure> {
+    let book = PriceBook::load(store, &args.prices)?;
     let wish = Wish {
         ways: args.ways,
         in_doubt: args.in_doubt.into(),
         liveness: context.liveness(store)?,
         base_url: None,
         canary: true,
+        prices: &book,
     };
     let plan = Plan::make(store, &wish, context)?;
     plan.must_have_batches()?;

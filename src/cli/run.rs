@@ -1,6 +1,6 @@
 //! `overnight run`: sends what is due and records what comes back.
 
-mod budget;
+pub(crate) mod budget;
 mod ending;
 mod estimate;
 mod setup;
@@ -18,6 +18,7 @@ pub(crate) use self::setup::Setup;
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::plan::{InDoubt, Plan, Ways, Wish};
+use super::prices::{PriceBook, PricesArg};
 use super::progress::Progress;
 use super::server;
 use super::text::{count, moment, parse_some_duration, parse_time, them, thousands, whole};
@@ -55,6 +56,8 @@ way, and the next run collects them; `overnight cancel` ends them.")]
 pub(crate) struct Args {
     #[command(flatten)]
     ways: Ways,
+    #[command(flatten)]
+    prices: PricesArg,
     /// Cancel at TIME what batches have not answered, collect what they did, and send the rest by calls;
     /// TIME is `08:00` (the next one), `2h`, or a timestamp.
     #[arg(long, value_name = "TIME", conflicts_with = "no_wait", allow_hyphen_values = true)]
@@ -112,13 +115,14 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.dry_run {
         return dry_run(&args, context);
     }
-    let store = context.open()?;
+    let mut store = context.open()?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
     if !store.is_large() {
         store.must_be_sound()?;
     }
     // The lock is ours: whoever has left something in flight is gone.
-    let plan = Plan::make(&store, &wish(&args, Liveness::Idle), context)?;
+    let book = PriceBook::load(&store, &args.prices)?;
+    let plan = Plan::make(&store, &wish(&args, Liveness::Idle, &book), context)?;
     must_have_work(&store, &plan, context)?;
     plan.must_have_batches()?;
     if plan.left().due() == 0 && plan.open.batches == 0 {
@@ -128,8 +132,9 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         context.out.say("nothing was sent");
         return Ok(Exit::Done);
     }
-    let budget = budget::make(&store, &plan, args.max_cost, context)?;
-    let exit = in_runtime(carry_out(&args, (by, budget), store, context));
+    book.remember(&mut store, Clock::now())?;
+    let budget = budget::make((&store, &plan), &book, args.max_cost, context)?;
+    let exit = in_runtime(carry_out((&args, &book), (by, budget), store, context));
     drop(lock);
     exit
 }
@@ -154,20 +159,22 @@ fn deadline(text: &str) -> Result<UnixMs, Failure> {
         .map_err(|wrong| Failure::usage(format!("--by: {wrong}")))
 }
 
-fn wish(args: &Args, liveness: Liveness) -> Wish<'_> {
+fn wish<'a>(args: &'a Args, liveness: Liveness, prices: &'a PriceBook) -> Wish<'a> {
     Wish {
         ways: args.ways,
         in_doubt: args.in_doubt.into(),
         liveness,
         base_url: args.base_url.as_deref(),
         canary: !args.no_canary,
+        prices,
     }
 }
 
 fn dry_run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
     let plan = store.as_of_now(|store| {
-        let plan = Plan::make(store, &wish(args, context.liveness(store)?), context)?;
+        let book = PriceBook::load(store, &args.prices)?;
+        let plan = Plan::make(store, &wish(args, context.liveness(store)?, &book), context)?;
         must_have_work(store, &plan, context)?;
         Ok::<_, Failure>(plan)
     })?;
@@ -267,13 +274,13 @@ fn may_spend(args: &Args, plan: &Plan, context: &Context) -> bool {
 }
 
 async fn carry_out(
-    args: &Args,
+    (args, book): (&Args, &PriceBook),
     (by, budget): (Option<UnixMs>, Budget),
     store: Store,
     context: &Context,
 ) -> Result<Exit, Failure> {
-    let setup =
-        Setup::make(&store, (args.base_url.as_deref(), args.in_doubt.into()), context).await?;
+    let given = (args.base_url.as_deref(), args.in_doubt.into(), book);
+    let setup = Setup::make(&store, given, context).await?;
     let batches = BatchPlan {
         asked: args.ways.route.into(),
         oversized: args.ways.oversized.into(),

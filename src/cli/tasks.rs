@@ -2,18 +2,22 @@
 
 use super::Context;
 use super::failure::Failure;
+use super::prices::PriceBook;
 use super::server::{self, Place};
-use crate::domain::{AnswerFormat, ModelName, PromptSpec, Structured};
-use crate::engine::{Prices, Task, TaskParts};
+use crate::domain::{AnswerFormat, PromptSpec, Structured};
+use crate::engine::{Task, TaskParts};
 use crate::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
-use crate::machine::prices::{ListedPrice, PriceTable};
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
 use crate::provider::{Encoder, WireAnswer};
 use crate::store::PromptRecord;
 
 /// Makes the parts of a prompt on record.
-pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, Failure> {
+pub(crate) fn parts(
+    prompt: &PromptRecord,
+    policy: Policy,
+    book: &PriceBook,
+) -> Result<TaskParts, Failure> {
     let spec = &prompt.spec;
     let wrong = |error: &dyn std::error::Error| {
         Failure::error(format!("prompt {} version {} cannot be used", prompt.name, prompt.version))
@@ -24,7 +28,7 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, 
             ))
     };
     Ok(TaskParts {
-        price: prices(&spec.model),
+        price: book.of_prompt(spec),
         template: Template::compile(spec).map_err(|error| wrong(&error))?,
         encoder: encoder(spec, spec.structured),
         in_words: (wire_schema(&spec.answer).is_some() && spec.structured == Structured::Schema)
@@ -32,17 +36,6 @@ pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> Result<TaskParts, 
         check: AnswerCheck::compile(&spec.answer).map_err(|error| wrong(&error))?,
         policy,
     })
-}
-
-/// Returns what a model's tokens cost.
-pub(crate) fn prices(model: &ModelName) -> Prices {
-    let table = PriceTable::bundled();
-    let listed = table.listed(model);
-    Prices {
-        realtime: listed.map(|listed| listed.price),
-        batch: listed.map(ListedPrice::batch),
-        ..Prices::default()
-    }
 }
 
 /// Makes the writer of a prompt's bodies, with the answer's form asked for in one of two ways.
@@ -71,7 +64,7 @@ pub(crate) fn place_of(
 pub(crate) fn task(
     prompt: PromptRecord,
     (place, embedded): (&Place, Option<&str>),
-    policy: Policy,
+    (policy, book): (Policy, &PriceBook),
     context: &Context,
 ) -> Result<Task, Failure> {
     let provider = server::provider(&prompt.spec.model)?;
@@ -79,6 +72,6 @@ pub(crate) fn task(
     let (endpoint, needs_key) = (prompt.spec.endpoint, prompt.is_live);
     let at = (place, embedded);
     let server = server::server(provider, endpoint, at, needs_key, &context.settings)?;
-    let parts = parts(&prompt, policy)?;
+    let parts = parts(&prompt, policy, book)?;
     Ok(Task::new(prompt, server, parts))
 }

@@ -6,7 +6,19 @@ use std::ops::{Add, AddAssign};
 use super::Usage;
 
 /// An amount in billionths of a US dollar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct NanoUsd(pub i64);
 
@@ -51,27 +63,112 @@ pub struct Price {
     pub input_per_mtok: NanoUsd,
     /// Input tokens that the provider had in its prompt cache.
     pub cached_per_mtok: NanoUsd,
-    /// Output tokens, reasoning included.
+    /// Output tokens that are no reasoning.
     pub output_per_mtok: NanoUsd,
+    /// Output tokens that the model thought with.
+    pub reasoning_per_mtok: NanoUsd,
+    /// What all tokens of a request cost once its input is long, where that makes a difference.
+    pub long: Option<LongPrice>,
+}
+
+/// What the tokens of a request with a long input cost, in nano-USD per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LongPrice {
+    /// The most input tokens, cached ones included, of a request that is not long.
+    pub above_tokens: u64,
+    /// Input tokens that were not cached.
+    pub input_per_mtok: NanoUsd,
+    /// Input tokens that the provider had in its prompt cache.
+    pub cached_per_mtok: NanoUsd,
+    /// Output tokens that are no reasoning.
+    pub output_per_mtok: NanoUsd,
+    /// Output tokens that the model thought with.
+    pub reasoning_per_mtok: NanoUsd,
 }
 
 impl Price {
-    /// Returns the cost of `usage` at realtime price, rounded up to a whole nano-USD.
+    /// Returns the cost of one request's `usage`, rounded up to a whole nano-USD.
     pub fn of(&self, usage: Usage) -> NanoUsd {
+        self.of_sum(usage, 1)
+    }
+
+    /// Returns the cost of what so many requests used together, rounded up to a whole nano-USD; whether they were long
+    /// is told from the average one.
+    pub fn of_sum(&self, usage: Usage, requests: u64) -> NanoUsd {
         let cached = usage.cached.min(usage.input);
-        let parts = [
-            (usage.input - cached, self.input_per_mtok),
-            (cached, self.cached_per_mtok),
-            (usage.output, self.output_per_mtok),
-        ];
-        let total: i128 =
-            parts.iter().map(|(tokens, price)| i128::from(*tokens) * i128::from(price.0)).sum();
+        let reasoning = usage.reasoning.min(usage.output);
+        let tokens = [usage.input - cached, cached, usage.output - reasoning, reasoning];
+        let total: i128 = tokens
+            .into_iter()
+            .zip(self.tier(usage.input.div_ceil(requests.max(1))))
+            .map(|(tokens, price)| i128::from(tokens) * i128::from(price.0))
+            .sum();
         NanoUsd(i64::try_from((total + 999_999) / 1_000_000).unwrap_or(i64::MAX))
+    }
+
+    /// Returns the most that a request can cost with at most so many tokens in and out, whichever kinds they are of.
+    pub fn most(&self, input: u64, output: u64) -> NanoUsd {
+        let short = self.long.map_or(input, |long| input.min(long.above_tokens));
+        let of = |input_tokens| {
+            let [input, cached, output_price, reasoning] = self.tier(input_tokens);
+            let (each_in, each_out) = (input.max(cached), output_price.max(reasoning));
+            let total = i128::from(input_tokens) * i128::from(each_in.0)
+                + i128::from(output) * i128::from(each_out.0);
+            NanoUsd(i64::try_from((total + 999_999) / 1_000_000).unwrap_or(i64::MAX))
+        };
+        of(short).max(of(input))
+    }
+
+    /// Returns the prices of input, cached input, output and reasoning for an input of so many tokens.
+    fn tier(&self, input_tokens: u64) -> [NanoUsd; 4] {
+        match self.long {
+            Some(long) if input_tokens > long.above_tokens => [
+                long.input_per_mtok,
+                long.cached_per_mtok,
+                long.output_per_mtok,
+                long.reasoning_per_mtok,
+            ],
+            Some(_) | None => [
+                self.input_per_mtok,
+                self.cached_per_mtok,
+                self.output_per_mtok,
+                self.reasoning_per_mtok,
+            ],
+        }
+    }
+}
+
+/// How a price came to be on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceOrigin {
+    /// A person set it for this project.
+    Own,
+    /// It stood in a price file that a run was given.
+    File,
+}
+
+impl PriceOrigin {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Own, Self::File];
+
+    /// Returns its word on record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::File => "file",
+        }
+    }
+
+    /// Returns the origin that a word on record names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -80,11 +177,52 @@ mod tests {
             input_per_mtok: NanoUsd(150_000_000),
             cached_per_mtok: NanoUsd(75_000_000),
             output_per_mtok: NanoUsd(600_000_000),
+            reasoning_per_mtok: NanoUsd(700_000_000),
+            long: None,
         };
         let usage = Usage { input: 100, cached: 40, output: 10, reasoning: 4 };
-        assert_eq!(price.of(usage), NanoUsd(60 * 150 + 40 * 75 + 10 * 600));
+        assert_eq!(price.of(usage), NanoUsd(60 * 150 + 40 * 75 + 6 * 600 + 4 * 700));
         let one = Price { input_per_mtok: NanoUsd(1), ..price };
         assert_eq!(one.of(Usage { input: 1, ..Usage::default() }), NanoUsd(1));
+    }
+
+    #[test]
+    fn a_long_input_changes_the_price_of_every_token_of_its_request() {
+        let long = LongPrice {
+            above_tokens: 200_000,
+            input_per_mtok: NanoUsd(4_000_000),
+            cached_per_mtok: NanoUsd(3_000_000),
+            output_per_mtok: NanoUsd(9_000_000),
+            reasoning_per_mtok: NanoUsd(10_000_000),
+        };
+        let price = Price {
+            input_per_mtok: NanoUsd(2_000_000),
+            cached_per_mtok: NanoUsd(1_000_000),
+            output_per_mtok: NanoUsd(6_000_000),
+            reasoning_per_mtok: NanoUsd(7_000_000),
+            long: Some(long),
+        };
+        let usage = |input| Usage { input, cached: 1_000, output: 30, reasoning: 10 };
+        assert_eq!(price.of(usage(200_000)), NanoUsd(199_000 * 2 + 1_000 + 20 * 6 + 10 * 7));
+        assert_eq!(price.of(usage(200_001)), NanoUsd(199_001 * 4 + 1_000 * 3 + 20 * 9 + 10 * 10));
+        assert_eq!(price.of_sum(usage(400_000), 2).0, 399_000 * 2 + 1_000 + 20 * 6 + 10 * 7);
+        assert_eq!(price.of_sum(usage(400_001), 2).0, 399_001 * 4 + 3_000 + 20 * 9 + 10 * 10);
+    }
+
+    #[test]
+    fn parts_are_never_more_than_their_whole() {
+        let price = Price {
+            input_per_mtok: NanoUsd(1_000_000),
+            cached_per_mtok: NanoUsd(0),
+            output_per_mtok: NanoUsd(2_000_000),
+            reasoning_per_mtok: NanoUsd(3_000_000),
+            long: None,
+        };
+        let odd = Usage { input: 5, cached: 9, output: 5, reasoning: 9 };
+        assert_eq!(price.of(odd), NanoUsd(15));
+        let most = Usage { input: u64::MAX, cached: 0, output: u64::MAX, reasoning: u64::MAX };
+        assert_eq!(price.of(most), NanoUsd(i64::MAX));
+        assert_eq!(price.most(u64::MAX, u64::MAX), NanoUsd(i64::MAX));
     }
 
     #[test]
@@ -93,5 +231,37 @@ mod tests {
         assert_eq!(NanoUsd(12_340_000_000).to_string(), "$12.34");
         assert_eq!(NanoUsd(42_000_000).to_string(), "$0.0420");
         assert_eq!(NanoUsd(1_200).to_string(), "$0.000001");
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_costs_more_than_the_most(
+            prices in prop::array::uniform8(0..2_000_000_000_000_i64),
+            (above, input, output) in (0..2_000_u64, 0..4_000_u64, 0..4_000_u64),
+            is_long in any::<bool>(),
+            parts in prop::array::uniform4(0..=100_u64),
+        ) {
+            let [input_per_mtok, cached_per_mtok, output_per_mtok, reasoning_per_mtok, a, b, c, d] =
+                prices.map(NanoUsd);
+            let long = LongPrice {
+                above_tokens: above,
+                input_per_mtok: a,
+                cached_per_mtok: b,
+                output_per_mtok: c,
+                reasoning_per_mtok: d,
+            };
+            let long = is_long.then_some(long);
+            let price =
+                Price { input_per_mtok, cached_per_mtok, output_per_mtok, reasoning_per_mtok, long };
+            let of = |whole: u64, percent: u64| whole * percent / 100;
+            let (input_part, output_part) = (of(input, parts[0]), of(output, parts[1]));
+            let usage = Usage {
+                input: input_part,
+                cached: of(input_part, parts[2]),
+                output: output_part,
+                reasoning: of(output_part, parts[3]),
+            };
+            prop_assert!(price.of(usage) <= price.most(input, output));
+        }
     }
 }

@@ -237,6 +237,10 @@ pub async fn run_with(
         }
     }
     let how = match stopped {
+        // What is set aside for them may come back.
+        Some(Problem::Budget { .. }) if left_behind.batches > 0 => {
+            HowEnded::Waiting { batches: left_behind.batches, requests: left_behind.requests }
+        }
         Some(problem) => HowEnded::Stopped(problem),
         None if left_behind.batches > 0 => {
             HowEnded::Waiting { batches: left_behind.batches, requests: left_behind.requests }

@@ -16,6 +16,7 @@ use crate::domain::{
 use crate::machine::answer_check::AnswerCheck;
 use crate::machine::budget::{bill, most};
 use crate::machine::packing::Size;
+use crate::machine::prices::ListedPrice;
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
 use crate::machine::route::HasBatches;
@@ -171,17 +172,28 @@ fn replies(spec: &PromptSpec) -> u32 {
     asked.and_then(|asked| u32::try_from(asked).ok()).unwrap_or(1).max(1)
 }
 
-/// What a model's tokens cost; `None` where it is not known.
+/// What a model's tokens cost, and how many it takes and gives; `None` where it is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prices {
     /// By a call.
     pub realtime: Option<Price>,
     /// In a batch.
     pub batch: Option<Price>,
-    /// The most tokens of one reply, where the model is known.
+    /// The most output tokens that the model gives, reasoning included.
     pub max_output_tokens: Option<u64>,
-    /// The most tokens of one request, where the model is known.
+    /// The most input tokens that the model takes.
     pub max_input_tokens: Option<u64>,
+}
+
+impl From<ListedPrice> for Prices {
+    fn from(listed: ListedPrice) -> Self {
+        Self {
+            realtime: Some(listed.price),
+            batch: Some(listed.batch),
+            max_output_tokens: listed.max_output_tokens,
+            max_input_tokens: listed.max_input_tokens,
+        }
+    }
 }
 
 /// What a task is made of besides its prompt and server.

@@ -21,8 +21,9 @@ use overnight::engine::{
     Server, Task, TaskParts, Transport, World,
 };
 use overnight::machine::answer_check::AnswerCheck;
+use overnight::machine::budget::Budget;
 use overnight::machine::pace::PaceSettings;
-use overnight::machine::prices::{ListedPrice, PriceTable};
+use overnight::machine::prices::PriceTable;
 use overnight::machine::render::Template;
 use overnight::machine::request::InDoubtPolicy;
 use overnight::machine::route::{Asked, HasBatches};
@@ -268,6 +269,7 @@ impl Project {
             in_doubt: InDoubtPolicy::Resend,
             reuse: true,
             limit: None,
+            budget: Budget::default(),
             batches: BatchPlan {
                 asked: how.asked,
                 oversized: how.oversized,
@@ -319,10 +321,7 @@ fn task(prompt: PromptRecord, base_url: &str, store: &Store) -> Task {
     let table = PriceTable::bundled();
     let listed = table.listed(&prompt.spec.model);
     let parts = TaskParts {
-        price: Prices {
-            realtime: listed.map(|listed| listed.price),
-            batch: listed.map(ListedPrice::batch),
-        },
+        price: listed.copied().map(Prices::from).unwrap_or_default(),
         template: Template::compile(&prompt.spec).unwrap(),
         encoder: Encoder::new(&prompt.spec, WireAnswer::Free),
         in_words: None,

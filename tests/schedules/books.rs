@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use overnight::domain::FailureClass;
+use overnight::domain::{FailureClass, Usage};
 use overnight::engine::{AuditPlan, audit};
 use overnight::machine::plan::Liveness;
 use overnight::machine::request::{InDoubtPolicy, Policy};
@@ -10,7 +10,7 @@ use overnight::store::PromptRecord;
 use rusqlite::Connection;
 use sha2::{Digest, Sha256};
 
-use crate::life::{Project, due, parts};
+use crate::life::{Project, due, parts, prices};
 
 /// What has been answered on record, as it was first seen: the attempt, its answer and its reply.
 pub(crate) type Evidence = HashMap<i64, (Option<String>, Option<Vec<u8>>)>;
@@ -86,6 +86,28 @@ fn evidence_stays(conn: &Connection, evidence: &mut Evidence) {
         assert_eq!(found.get(attempt), Some(kept), "attempt {attempt} has changed");
     }
     *evidence = found;
+}
+
+/// What the provider has charged is never more than what may be spent, nor than what the record counts.
+pub(crate) fn ceiling_holds(project: &Project, ceiling: i64) {
+    let store = project.store();
+    let (calls, lines) = (prices().realtime.unwrap(), prices().batch.unwrap());
+    let totals = project.ledger().totals;
+    let in_batches = Usage {
+        input: totals.batch_input_tokens,
+        output: totals.batch_output_tokens,
+        ..Usage::default()
+    };
+    let by_calls = Usage {
+        input: totals.input_tokens - in_batches.input,
+        cached: totals.cached_tokens,
+        output: totals.output_tokens - in_batches.output,
+        reasoning: 0,
+    };
+    let charged = calls.of(by_calls) + lines.of(in_batches);
+    let counted = store.counted().unwrap().known;
+    assert!(charged <= counted, "{charged:?} was charged, and {counted:?} counted");
+    assert!(charged.0 <= ceiling, "{charged:?} was charged, and {ceiling} may be spent");
 }
 
 /// Says whether nothing is due, and nothing under way.

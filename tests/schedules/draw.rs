@@ -27,6 +27,8 @@ pub(crate) struct Scene {
     pub(crate) batch_window: Duration,
     pub(crate) enqueued_tokens: Option<u64>,
     pub(crate) loss: Loss,
+    /// What may be spent in all, in nano-USD.
+    pub(crate) max_cost: Option<i64>,
 }
 
 /// What the way to the provider does.
@@ -72,7 +74,9 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
 impl Scene {
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, seed: u64) -> Self {
+        // By luck of its own, so that it changes nothing else of a schedule.
+        let mut luck = Rng::with_seed(seed ^ 0xB0D6E7);
         let rows = if rng.u8(..20) == 0 { rng.usize(40..120) } else { rng.usize(1..20) };
         let loss = Loss {
             requests: one_of(rng, &[0.0, 0.0, 0.05, 0.3]),
@@ -94,6 +98,10 @@ impl Scene {
             batch_window: one_of(rng, &[24 * HOUR, 24 * HOUR, HOUR / 2]),
             enqueued_tokens: now_and_then(rng, 4, |rng| rng.u64(20..600)),
             loss,
+            // From next to nothing to more than is needed.
+            max_cost: now_and_then(&mut luck, 3, |luck| {
+                (rows as f64 * 10f64.powf(3.0 + 2.5 * luck.f64())) as i64
+            }),
         }
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use http::{HeaderMap, HeaderValue, header};
 use overnight::domain::{
-    Event, HowEnded, Identity, NewRow, PromptSpec, SourceFacts, Structured, UnixMs,
+    Event, HowEnded, Identity, ModelName, NanoUsd, NewRow, Problem, PromptSpec, SourceFacts,
+    Structured, UnixMs,
 };
 use overnight::engine::{
     self, BatchPlan, BatchServer, Clock, Control, MostInBatches, Prices, Proxies, Purpose, RunPlan,
@@ -18,9 +19,10 @@ use overnight::engine::{
 };
 use overnight::input::prompt_file::{self, BaseUrl, PromptDefaults};
 use overnight::machine::answer_check::{AnswerCheck, strict_ready, wire_schema, words};
+use overnight::machine::budget::Budget;
 use overnight::machine::pace::PaceSettings;
 use overnight::machine::plan::Liveness;
-use overnight::machine::prices::{ListedPrice, PriceTable};
+use overnight::machine::prices::PriceTable;
 use overnight::machine::render::Template;
 use overnight::machine::request::{InDoubtPolicy, Policy};
 use overnight::machine::route::{Asked, HasBatches};
@@ -54,7 +56,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// What has to happen in a test that means anything.
-    pub(crate) const NAMES: [&'static str; 12] = [
+    pub(crate) const NAMES: [&'static str; 14] = [
         "runs",
         "crashes",
         "interruptions",
@@ -67,6 +69,8 @@ impl Seen {
         "shared",
         "charged again in doubt",
         "strays",
+        "out of money",
+        "rich enough",
     ];
 
     fn add(&mut self, what: &'static str, count: u64) {
@@ -112,6 +116,7 @@ pub(crate) struct Project {
     wire: Arc<Chaos>,
     log: Log,
     clock: Clock,
+    max_cost: Option<i64>,
 }
 
 /// How a run came to its end.
@@ -139,7 +144,7 @@ pub(crate) fn live(seed: u64, trace: &Arc<Mutex<Vec<String>>>, voice: Voice) -> 
 
 async fn go(seed: u64, log: Log) -> Seen {
     let mut rng = Rng::with_seed(seed);
-    let scene = Scene::draw(&mut rng);
+    let scene = Scene::draw(&mut rng, seed);
     log.note(&format!("{scene:?}"));
     let project = Project::new(&scene, &mut rng, log.clone());
     let mut happened = Seen::default();
@@ -161,12 +166,23 @@ async fn go(seed: u64, log: Log) -> Seen {
         match &ran {
             Ran::Died => happened.add("crashes", 1),
             Ran::ToItsEnd(_) if way.cancels => happened.add("cancellations", 1),
+            Ran::ToItsEnd(HowEnded::Stopped(Problem::Budget { .. })) => {
+                happened.add("out of money", 1);
+            }
             Ran::ToItsEnd(HowEnded::Stopped(_)) => happened.add("interruptions", 1),
             Ran::ToItsEnd(_) => {}
         }
         books::hold(&project, &mut evidence);
+        if let Some(ceiling) = scene.max_cost {
+            books::ceiling_holds(&project, ceiling);
+        }
+        let is_broke = matches!(ran, Ran::ToItsEnd(HowEnded::Stopped(Problem::Budget { .. })));
+        if is_broke && is_calm {
+            return happened;
+        }
         if books::nothing_is_left(&project) {
             books::hold_in_the_end(&project, scene.max_attempts);
+            happened.add("rich enough", u64::from(scene.max_cost.is_some()));
             books::count(&project, |what, count| happened.add(what, count));
             return happened;
         }
@@ -204,7 +220,7 @@ impl Project {
             is_calm: Arc::new(AtomicBool::new(false)),
             log: log.clone(),
         });
-        Self { dir, provider, wire, log, clock }
+        Self { dir, provider, wire, log, clock, max_cost: scene.max_cost }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -235,6 +251,13 @@ impl Project {
         Ran::Died
     }
 
+    /// What may be spent, what is on record counted in.
+    fn budget(&self, store: &Store) -> Budget {
+        let counted = store.counted().unwrap();
+        assert!(counted.unpriced.is_empty(), "every attempt has its price");
+        Budget::new(self.max_cost.map(NanoUsd), counted.known, counted.open)
+    }
+
     async fn carry_out(&self, way: &Way, seed: u64) -> Ran {
         let mut store = self.store();
         let started_at = self.clock.time_of_day();
@@ -255,6 +278,7 @@ impl Project {
             in_doubt: InDoubtPolicy::Resend,
             reuse: true,
             limit: way.limit,
+            budget: self.budget(&store),
             batches: BatchPlan {
                 asked: way.asked,
                 oversized: way.oversized,
@@ -368,18 +392,21 @@ fn task(prompt: PromptRecord, store: &Store) -> Task {
     Task::new(prompt, server, parts)
 }
 
+/// What tokens cost, whatever the model, and the longest that an answer of the simulated provider is.
+pub(crate) fn prices() -> Prices {
+    let table = PriceTable::bundled();
+    let small = ModelName::parse("simulated/small").unwrap();
+    let listed = table.listed(&small).copied().map(Prices::from).unwrap();
+    Prices { max_output_tokens: Some(300), ..listed }
+}
+
 /// Makes a prompt ready, as the command line does.
 pub(crate) fn parts(prompt: &PromptRecord, policy: Policy) -> TaskParts {
-    let table = PriceTable::bundled();
-    let listed = table.listed(&prompt.spec.model);
     let schema = wire_schema(&prompt.spec.answer);
     let wire = schema.map(|schema| WireAnswer::Schema { strict: strict_ready(&schema), schema });
     let asked_in_words = words(&prompt.spec.answer).map(WireAnswer::Words);
     TaskParts {
-        price: Prices {
-            realtime: listed.map(|listed| listed.price),
-            batch: listed.map(ListedPrice::batch),
-        },
+        price: prices(),
         template: Template::compile(&prompt.spec).unwrap(),
         encoder: Encoder::new(&prompt.spec, wire.unwrap_or(WireAnswer::Free)),
         in_words: asked_in_words.map(|answer| Encoder::new(&prompt.spec, answer)),

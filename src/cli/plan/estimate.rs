@@ -1,7 +1,6 @@
 //! What requests would take, in tokens and money, guessed from the first of those that are due.
 
 use crate::cli::failure::Failure;
-use crate::cli::tasks;
 use crate::domain::{NanoUsd, Price, RequestId, RowId, Structured, Usage};
 use crate::engine::{TaskParts, message_tokens, overhead_tokens};
 use crate::machine::packing::Size;
@@ -63,7 +62,7 @@ impl Sample {
         prompt: &PromptRecord,
         (parts, policy): (&TaskParts, Policy),
     ) -> Result<Self, Failure> {
-        let prices = tasks::prices(&prompt.spec.model);
+        let prices = parts.price;
         let average = store.average_output_tokens(prompt.id)?;
         let most_output = prompt.spec.max_tokens.map(u64::from);
         let mut sample = Self {
@@ -131,7 +130,8 @@ impl Sample {
             return Cost::NOTHING;
         }
         let input = self.input(requests);
-        let of = |output| price.map(|price| price.of(Usage { input, output, ..Usage::default() }));
+        let usage = |output| Usage { input, output, ..Usage::default() };
+        let of = |output| price.map(|price| price.of_sum(usage(output), requests));
         Cost { about: of(self.output(requests)), most: self.most_output(requests).and_then(of) }
     }
 }

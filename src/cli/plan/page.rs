@@ -5,6 +5,7 @@ use super::ways::Split;
 use super::{Plan, PromptPlan, words};
 use crate::cli::Context;
 use crate::cli::failure::Failure;
+use crate::cli::prices::PriceBook;
 use crate::cli::server;
 use crate::cli::tasks;
 use crate::cli::text::{count, them, thousands};
@@ -253,7 +254,7 @@ fn rendered(
     (examples, in_doubt): (usize, InDoubtPolicy),
 ) -> Result<String, Failure> {
     let policy = store.project()?.policy(&plan.prompt.spec, in_doubt);
-    let template = tasks::parts(&plan.prompt, policy)?.template;
+    let template = tasks::parts(&plan.prompt, policy, &PriceBook::default())?.template;
     let mut text = String::new();
     for row in due_rows(store, &plan.prompt, policy, examples)? {
         text.push_str(&format!("\n  row #{}\n", row.position));

@@ -21,6 +21,7 @@ fn plan(fixture: &mut Fixture, typed: &str) -> Plan {
         liveness: Liveness::Idle,
         base_url: None,
         canary: true,
+        prices: &PriceBook::bundled(),
     };
     Plan::make(fixture.store(), &wish, &context).unwrap()
 }

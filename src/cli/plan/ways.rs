@@ -125,7 +125,7 @@ pub(super) fn plans(
         let mut sample = Sample::default();
         if left.due() > 0 {
             let policy = project.policy(&prompt.spec, wish.in_doubt);
-            let parts = tasks::parts(&prompt, policy)?;
+            let parts = tasks::parts(&prompt, policy, wish.prices)?;
             sample = Sample::of(store, &prompt, (&parts, policy))?;
         }
         let taken_up = left.due().min(allowed);

@@ -1,5 +1,6 @@
 //! What is asked of the requests that are due: by which way, how many. `plan` and `run` read it alike.
 
+use crate::cli::prices::PriceBook;
 use crate::cli::text::whole;
 use crate::engine::MostInBatches;
 use crate::machine::plan::Liveness;
@@ -113,4 +114,6 @@ pub(crate) struct Wish<'a> {
     pub(crate) base_url: Option<&'a str>,
     /// Whether one request of a new prompt goes ahead of its first batch.
     pub(crate) canary: bool,
+    /// What tokens cost.
+    pub(crate) prices: &'a PriceBook,
 }

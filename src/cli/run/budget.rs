@@ -6,7 +6,7 @@
 use crate::cli::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::plan::{Plan, PromptPlan};
-use crate::cli::tasks;
+use crate::cli::prices::PriceBook;
 use crate::cli::text::count;
 use crate::domain::{ModelName, NanoUsd, Route};
 use crate::machine::budget::{Budget, most};
@@ -31,9 +31,9 @@ pub(crate) fn parse_usd(text: &str) -> Result<NanoUsd, String> {
 }
 
 /// Makes the budget of a run. Refuses a ceiling that could not hold.
-pub(super) fn make(
-    store: &Store,
-    plan: &Plan,
+pub(crate) fn make(
+    (store, plan): (&Store, &Plan),
+    book: &PriceBook,
     ceiling: Option<NanoUsd>,
     context: &Context,
 ) -> Result<Budget, Failure> {
@@ -42,12 +42,12 @@ pub(super) fn make(
     }
     let program = context.program();
     for prompt in plan.prompts.iter().filter(|prompt| prompt.ways.taken_up > 0) {
-        is_bounded(prompt, &program)?;
+        is_bounded(prompt, book, &program)?;
     }
     let counted = store.counted()?;
     let mut sum = counted.known;
     for unpriced in &counted.unpriced {
-        sum += price_of(unpriced).ok_or_else(|| {
+        sum += price_of(unpriced, book).ok_or_else(|| {
             no_price(&unpriced.model, &program)
                 .because("replies of it are on record, and count against the budget".to_owned())
         })?;
@@ -55,9 +55,9 @@ pub(super) fn make(
     Ok(Budget::new(ceiling, sum, counted.open))
 }
 
-fn is_bounded(plan: &PromptPlan, program: &str) -> Result<(), Failure> {
+fn is_bounded(plan: &PromptPlan, book: &PriceBook, program: &str) -> Result<(), Failure> {
     let spec = &plan.prompt.spec;
-    let prices = tasks::prices(&spec.model);
+    let prices = book.of_prompt(spec);
     let needs_both = plan.ways.in_batches + plan.ways.waiting > 0;
     if prices.realtime.is_none() || (needs_both && prices.batch.is_none()) {
         return Err(no_price(&spec.model, program));
@@ -86,8 +86,8 @@ fn no_price(model: &ModelName, program: &str) -> Failure {
 }
 
 /// Returns the most that attempts without a price can have cost.
-fn price_of(unpriced: &Unpriced) -> Option<NanoUsd> {
-    let prices = tasks::prices(&unpriced.model);
+fn price_of(unpriced: &Unpriced, book: &PriceBook) -> Option<NanoUsd> {
+    let prices = book.of(&unpriced.model);
     let price = match unpriced.route {
         Route::Realtime => prices.realtime?,
         Route::Batch => prices.batch?,

@@ -4,6 +4,7 @@ use super::{budget, estimate};
 use crate::cli::Context;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::plan;
+use crate::cli::prices::{PriceBook, PricesArg};
 use crate::cli::progress::Progress;
 use crate::cli::text::{count, them, thousands};
 use crate::domain::{BatchId, BatchStatus, Event, FailureClass, HowEnded, Problem, RunId, Tally};
@@ -146,6 +147,7 @@ fn tell_of_batches(store: &Store, context: &Context) -> Result<(), Failure> {
     let open = store.open_batches()?;
     let going_on: Vec<_> = open.iter().filter(|batch| may_be_billed(batch.status)).collect();
     if !going_on.is_empty() {
+        let book = PriceBook::load(store, &PricesArg::default())?;
         let requests = going_on.iter().map(|batch| batch.requests).sum();
         let names: Vec<String> = going_on
             .iter()
@@ -169,7 +171,7 @@ fn tell_of_batches(store: &Store, context: &Context) -> Result<(), Failure> {
             count(requests, "request"),
             names.join(", ")
         ));
-        if let Some(cost) = estimate::of_batches(store, &going_on)? {
+        if let Some(cost) = estimate::of_batches(store, &going_on, &book)? {
             context.out.say(&format!("{they} may cost about {cost}"));
         }
         context.out.hint(&format!(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cli::Context;
 use crate::cli::failure::Failure;
+use crate::cli::prices::PriceBook;
 use crate::cli::server::{self, Place};
 use crate::cli::simulate::{VARIABLE, embedded};
 use crate::cli::tasks;
@@ -27,7 +28,7 @@ impl Setup {
     /// Makes ready the live prompts, and those whose requests are in batches that are not done with.
     pub(crate) async fn make(
         store: &Store,
-        (base_url, in_doubt): (Option<&str>, InDoubtPolicy),
+        (base_url, in_doubt, book): (Option<&str>, InDoubtPolicy, &PriceBook),
         context: &Context,
     ) -> Result<Self, Failure> {
         let project = store.project()?;
@@ -39,7 +40,7 @@ impl Setup {
             let embedded = setup.embedded(&place, context).await?;
             let policy = project.policy(&prompt.spec, in_doubt);
             let at = (&place, embedded.as_deref());
-            let task = tasks::task(prompt, at, policy, context)?;
+            let task = tasks::task(prompt, at, (policy, book), context)?;
             setup.know(&task.server.name, &task.prompt.spec.model, at, context)?;
             setup.tasks.push(task);
         }

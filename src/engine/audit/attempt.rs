@@ -9,6 +9,7 @@ use crate::domain::{
 };
 use crate::engine::batches::words_without_line;
 use crate::engine::worker::{Judged, judged};
+use crate::machine::budget::bill;
 use crate::provider::batch::{Garbled, MAX_LINE_BYTES, attempt_of, input_line_bytes, result_line};
 use crate::provider::{ReplyHeaders, reading};
 use crate::store::AttemptEvidence;
@@ -293,7 +294,7 @@ impl Checker<'_> {
             MissingFromBatch, Timeout, Unreachable,
         };
         let is_bare = attempt.tokens == [None; 4]
-            && attempt.cost_nanousd.is_none()
+            && is_cost_of_silence(attempt, outcome)
             && attempt.status_code.is_none()
             && attempt.finish_reason.is_none()
             && attempt.served_model.is_none()
@@ -428,8 +429,7 @@ impl Checker<'_> {
         (recipe, usage, outcome): (&Recipe, Option<Usage>, Outcome),
     ) {
         let Some(usage) = usage else {
-            let wanted = if outcome.has_text() { None } else { Some(0) };
-            if attempt.cost_nanousd != wanted {
+            if !is_cost_of_uncounted(attempt, outcome) {
                 self.tell(
                     subject,
                     attempt,
@@ -491,6 +491,26 @@ impl Checker<'_> {
             tally.cost = tally.cost.saturating_add(cost);
         }
     }
+}
+
+/// Says whether an attempt without a reply costs what it must. Without a sum set aside it may be of a time when that was
+/// not told apart.
+fn is_cost_of_silence(attempt: &AttemptEvidence, outcome: Outcome) -> bool {
+    match (attempt.cost_nanousd, attempt.batch_id) {
+        // What its batch was said to have done decides.
+        (None | Some(0), Some(_)) if outcome != Outcome::InDoubt => true,
+        (None, _) if attempt.reserved_nanousd.is_none() => true,
+        (cost, _) => cost.map(NanoUsd) == bill(None, None, (outcome, None)),
+    }
+}
+
+/// Says whether an attempt whose reply counts no tokens costs what it must; the same holds of older ones.
+fn is_cost_of_uncounted(attempt: &AttemptEvidence, outcome: Outcome) -> bool {
+    let before = if outcome.has_text() { None } else { Some(0) };
+    let status = attempt.status_code.and_then(|status| u16::try_from(status).ok());
+    let cost = attempt.cost_nanousd;
+    cost.map(NanoUsd) == bill(None, None, (outcome, status))
+        || (attempt.reserved_nanousd.is_none() && cost == before)
 }
 
 /// Says whether an error without a reply is in our own words, where it is one of ours.

@@ -423,10 +423,14 @@ impl Desk {
         self.slots.iter().filter(|slot| slot.lane == lane).all(Slot::is_done)
     }
 
-    /// Says whether nothing is under way here from which anything could follow.
+    /// Says whether nothing is under way here from which anything could follow in this run.
     pub(in crate::engine) fn is_quiet(&self) -> bool {
         let is_asked = |lane: &DeskLane| matches!(lane.probe, Probe::Out(_));
-        self.slots.iter().all(Slot::is_done) && !self.lanes.iter().any(is_asked)
+        let waits = self.settings.waits;
+        let is_left = |slot: &Slot| {
+            slot.is_done() || (slot.may_be_left(waits) && matches!(slot.hand, Hand::Free))
+        };
+        self.slots.iter().all(is_left) && !self.lanes.iter().any(is_asked)
     }
 
     /// Counts the batches that go on without this run, and their requests.

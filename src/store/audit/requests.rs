@@ -95,6 +95,8 @@ pub struct AttemptEvidence {
     pub tokens: [Option<i64>; 4],
     /// What it cost.
     pub cost_nanousd: Option<i64>,
+    /// What was set aside for it.
+    pub reserved_nanousd: Option<i64>,
     /// The answer.
     pub answer: Option<String>,
     /// The raw reply.
@@ -181,6 +183,7 @@ columns!(AttemptColumns {
     output_tokens,
     reasoning_tokens,
     cost_nanousd,
+    reserved_nanousd,
     answer,
     reply,
     reply_dictionary_id,
@@ -245,7 +248,7 @@ impl Store {
         let mut attempts = self.conn.prepare_cached(
             "SELECT id, request_id, number, run_id, route, batch_id, max_tokens, body, body_dictionary_id, promised_at_ms,
                     settled_at_ms, outcome, error_class, error, status_code, provider_request_id, served_model, finish_reason,
-                    input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd, answer, reply,
+                    input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd, reserved_nanousd, answer, reply,
                     reply_dictionary_id, reply_bytes, result_file, result_line
              FROM attempt WHERE request_id > ?1 ORDER BY request_id, number",
         )?;
@@ -409,6 +412,7 @@ impl AttemptColumns {
                 row.get(self.reasoning_tokens)?,
             ],
             cost_nanousd: row.get(self.cost_nanousd)?,
+            reserved_nanousd: row.get(self.reserved_nanousd)?,
             answer: row.get(self.answer)?,
             reply: reply.map(|bytes| PackedEvidence { bytes, dictionary, plain_bytes }),
             result_file: row.get(self.result_file)?,
