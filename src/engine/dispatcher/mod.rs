@@ -37,7 +37,7 @@ use crate::domain::{
     Event, Problem, PromptId, RequestId, Route, RowId, RunId, State, Tally, UnixMs,
 };
 use crate::machine::budget::Budget;
-use crate::machine::pace::Permit;
+use crate::machine::pace::{Permit, Rates};
 use crate::machine::stop::Watchdog;
 use crate::store::{Codec, Order, Promise, PromiseFor, Receipt, Store, Twin, Way, Writer};
 
@@ -202,7 +202,14 @@ impl Dispatcher {
         let (batches, requests) = self.outfit.desk.left_behind();
         let refused = self.outfit.desk.lanes.iter().map(|lane| lane.refused).sum();
         let left_behind = LeftBehind { batches, requests, refused };
-        Ended { writer: self.outfit.writer, tally: self.tally, stopped: self.stopped, left_behind }
+        let learned = self.outfit.lanes.iter().map(|lane| lane.pace.learned()).collect();
+        Ended {
+            writer: self.outfit.writer,
+            tally: self.tally,
+            stopped: self.stopped,
+            left_behind,
+            learned,
+        }
     }
 
     fn is_fed(&self) -> bool {
@@ -547,6 +554,8 @@ pub(super) struct Ended {
     pub(super) tally: Tally,
     pub(super) stopped: Option<Problem>,
     pub(super) left_behind: LeftBehind,
+    /// The rates that each lane was found to be allowed.
+    pub(super) learned: Vec<Rates>,
 }
 
 /// What goes on without the run, or was not done for want of room.
