@@ -59,6 +59,7 @@ fn every_command_has_help_with_examples() {
         &["prompt", "show"],
         &["prompt", "diff"],
         &["plan"],
+        &["price"],
         &["run"],
         &["status"],
         &["cancel"],
