@@ -160,6 +160,26 @@ fn a_file_that_a_run_was_given_is_remembered_by_the_one_that_collects() {
     assert_eq!(price_of(&folder, "test-model")["from"], "remembered");
     folder.ok(&["audit"]);
 
+    // Only what was cached costs another price by now; what was billed was billed.
+    folder.ok(&[
+        "price",
+        "test-model",
+        "--price-in",
+        "0.123456789",
+        "--price-out",
+        "4.2",
+        "--price-cached",
+        "1",
+    ]);
+    folder.ok(&["audit"]);
+    query(&folder, "UPDATE attempt SET cost_nanousd = cost_nanousd + 1 WHERE id = 2");
+    let found = folder.run(&["audit", "--json"]).ends(3).json();
+    let findings = found["findings"].as_array().unwrap().iter();
+    let of_cost: Vec<_> = findings.filter(|finding| finding["check"] == "cost").collect();
+    assert_eq!(of_cost.len(), 1, "{found:#}");
+    query(&folder, "UPDATE attempt SET cost_nanousd = cost_nanousd - 1 WHERE id = 2");
+    folder.ok(&["price", "test-model", "--remove"]);
+
     // The next file counts from then on, and nothing that was spent changes.
     let next = r#"{"test-model": {"input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}}"#;
     folder.write("next.json", next);
