@@ -79,7 +79,9 @@ fn counting(queue_tokens: Option<usize>) -> BatchProvider {
             _ => Do::Right,
         }),
         lines: Box::new(|_, output, _| {
-            output.iter_mut().for_each(|line| *line = with_usage(line));
+            for line in output.iter_mut() {
+                *line = with_usage(line);
+            }
         }),
         queue_tokens,
         ..Script::default()
@@ -293,7 +295,7 @@ fn a_model_without_a_price_is_asked_and_its_cost_said_to_be_unknown() {
     let costs = query(&folder, "SELECT cost_nanousd FROM attempt ORDER BY id");
     assert_eq!(
         costs,
-        [["".to_owned()], [used.cost([1_000_000_000, 0, 2_000_000_000, 0]).to_string()]]
+        [[String::new()], [used.cost([1_000_000_000, 0, 2_000_000_000, 0]).to_string()]]
     );
     assert_eq!(spent(&folder), None, "a part of it stays unknown");
     folder.ok(&["audit"]);
