@@ -18,7 +18,7 @@ pub(crate) use self::setup::Setup;
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::plan::{Extent, InDoubt, Plan, QUIETLY, Speed, Ways, Wish};
-use super::prices::{PriceBook, PricesArg};
+use super::prices::{self, PriceBook, PricesArg};
 use super::progress::Progress;
 use super::server;
 use super::text::{count, moment, parse_some_duration, parse_time, them, thousands, whole};
@@ -359,7 +359,7 @@ pub(crate) async fn execute(
         .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?;
     let run = store.start_run(&RunFacts {
         started_at: Clock::now(),
-        settings_json: how.settings,
+        settings_json: prices::beside(&how.settings, &setup.tasks),
         process_id: std::process::id(),
         host: context.settings.host(),
     })?;

@@ -65,7 +65,7 @@ pub use due::{DueRequest, Existing};
 pub use error::StoreError;
 #[doc(hidden)]
 pub use fuse::{Fuse, LastCommit};
-pub use learned::{Attempts, BilledAnswer, Experience, RateLimit};
+pub use learned::{Attempts, BilledAnswer, Experience};
 pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
 pub use money::{Counted, Unpriced};

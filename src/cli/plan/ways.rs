@@ -178,7 +178,7 @@ fn rates(
     let profile = server::provider(&prompt.spec.model)?.batches;
     Ok(Rates {
         asked: wish.speed,
-        learned: store.rate_limit((server, &model))?,
+        learned: store.rate_limit(server, &model)?,
         call_ms: (!calls.is_empty())
             .then(|| (calls.iter().sum::<u64>() as f64 / calls.len() as f64, calls.len() as u64)),
         batch_ms: batches.get(batches.len() / 2).copied(),
