@@ -150,9 +150,10 @@ fn failed(class: FailureClass, prompt: &str) -> (String, String) {
             "are too long for the model",
             "shorten those rows, or name a model with a larger context".to_owned(),
         ),
-        FailureClass::RequestTooLarge => {
-            ("are larger than the server takes", "shorten those rows".to_owned())
-        }
+        FailureClass::RequestTooLarge => (
+            "are larger than the server takes",
+            "shorten those rows, or have the limit raised that is named".to_owned(),
+        ),
         FailureClass::InvalidRequest => (
             "would be refused as they are",
             format!("`PROGRAM plan --examples 1` shows what is sent; {next}"),
