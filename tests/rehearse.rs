@@ -342,8 +342,7 @@ fn a_rehearsal_that_comes_to_no_end_is_ended() {
     let report = rehearse(&folder, &["--faults", "429=1"], 3);
     assert_eq!(report["problems"][0]["kind"], "no_end", "{report:#}");
     assert_eq!(number(&report["requests"]["left"]), 5);
-    let days = seconds(&report) / 86_400.0;
-    assert!((3.0..4.0).contains(&days), "{days}");
+    assert!(number(&report["tried_again"]["rate_limited"]) > 1000, "{report:#}");
     // No request ever fits into such a minute.
     sql(
         &folder,

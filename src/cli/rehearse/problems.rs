@@ -28,9 +28,10 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
     if facts.has_stalled {
         troubles.push(of_the_run(
             "no_end",
-            "for three days no request came to its end, so the rehearsal was ended".to_owned(),
+            "the run would not end: requests wait or are tried again, and none comes to its end"
+                .to_owned(),
             String::new(),
-            "look at the limits below: a request that is larger than a minute allows waits for ever",
+            "what was tried again, and the limits below, say why",
         ));
     } else if let HowEnded::Stopped(problem) = &facts.how {
         troubles.push(stopped(problem));
