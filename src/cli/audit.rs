@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Context;
 use super::failure::{Exit, Failure};
-use super::prices::{PriceBook, PricesArg};
+use super::prices::PriceBook;
 use super::tasks;
 use crate::engine::{AuditPlan, AuditReport, Clock, audit};
 use crate::machine::request::{InDoubtPolicy, Policy};
@@ -69,10 +69,8 @@ pub(crate) fn run(_: Args, context: &Context) -> Result<Exit, Failure> {
             bar.set_position(done);
         }
     };
-    // A file that cannot be read is told of below.
-    let book = context.open_to_read().map_err(Failure::from);
-    let book = book.and_then(|store| PriceBook::load(&store, &PricesArg::default()));
-    let book = book.unwrap_or_else(|_| PriceBook::bundled());
+    // Where a project pays other prices than these, the costs of a run are held against each other.
+    let book = PriceBook::bundled();
     let make = |prompt: &PromptRecord| {
         // Nothing is sent, so nothing is due.
         let policy =

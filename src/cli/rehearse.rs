@@ -35,7 +35,7 @@ use self::scratch::{Guard, Scratch};
 use self::stage::Stage;
 use super::Context;
 use super::failure::{Exit, Failure};
-use super::plan::{Plan, Ways, Wish};
+use super::plan::{Extent, Plan, QUIETLY, Speed, Ways, Wish};
 use super::prices::{PriceBook, PricesArg};
 use super::run::budget::{self, parse_usd};
 use super::server;
@@ -216,6 +216,8 @@ fn look_ahead(
         base_url: args.base_url.as_deref(),
         canary: !args.no_canary,
         prices: book,
+        speed: Speed { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
+        look: (Extent::Few, QUIETLY),
     };
     let plan = Plan::make(store, &wish, context)?;
     if plan.prompts.is_empty() {

@@ -17,7 +17,7 @@ use self::budget::parse_usd;
 pub(crate) use self::setup::Setup;
 use super::Context;
 use super::failure::{Exit, Failure};
-use super::plan::{InDoubt, Plan, Ways, Wish};
+use super::plan::{Extent, InDoubt, Plan, QUIETLY, Speed, Ways, Wish};
 use super::prices::{PriceBook, PricesArg};
 use super::progress::Progress;
 use super::server;
@@ -115,7 +115,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.dry_run {
         return dry_run(&args, context);
     }
-    let store = context.open()?;
+    let mut store = context.open()?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
     if !store.is_large() {
         store.must_be_sound()?;
@@ -132,6 +132,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         context.out.say("nothing was sent");
         return Ok(Exit::Done);
     }
+    book.remember(&mut store, Clock::now())?;
     let budget = budget::make((&store, &plan), &book, args.max_cost, context)?;
     let exit = in_runtime(carry_out((&args, &book), (by, budget), store, context));
     drop(lock);
@@ -152,7 +153,7 @@ pub(crate) fn in_runtime(
     exit
 }
 
-fn deadline(text: &str) -> Result<UnixMs, Failure> {
+pub(crate) fn deadline(text: &str) -> Result<UnixMs, Failure> {
     let now = jiff::Timestamp::from_millisecond(Clock::now().0).unwrap_or_default();
     parse_time(text, &now.to_zoned(jiff::tz::TimeZone::system()))
         .map_err(|wrong| Failure::usage(format!("--by: {wrong}")))
@@ -166,6 +167,8 @@ fn wish<'a>(args: &'a Args, liveness: Liveness, prices: &'a PriceBook) -> Wish<'
         base_url: args.base_url.as_deref(),
         canary: !args.no_canary,
         prices,
+        speed: Speed { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
+        look: (Extent::Few, QUIETLY),
     }
 }
 

@@ -6,7 +6,19 @@ use std::ops::{Add, AddAssign};
 use super::Usage;
 
 /// An amount in billionths of a US dollar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct NanoUsd(pub i64);
 
@@ -94,6 +106,19 @@ impl Price {
         NanoUsd(i64::try_from((total + 999_999) / 1_000_000).unwrap_or(i64::MAX))
     }
 
+    /// Returns the most that a request can cost with at most so many tokens in and out, whichever kinds they are of.
+    pub fn most(&self, input: u64, output: u64) -> NanoUsd {
+        let short = self.long.map_or(input, |long| input.min(long.above_tokens));
+        let of = |input_tokens| {
+            let [input, cached, output_price, reasoning] = self.tier(input_tokens);
+            let (each_in, each_out) = (input.max(cached), output_price.max(reasoning));
+            let total = i128::from(input_tokens) * i128::from(each_in.0)
+                + i128::from(output) * i128::from(each_out.0);
+            NanoUsd(i64::try_from((total + 999_999) / 1_000_000).unwrap_or(i64::MAX))
+        };
+        of(short).max(of(input))
+    }
+
     /// Returns the prices of input, cached input, output and reasoning for an input of so many tokens.
     fn tier(&self, input_tokens: u64) -> [NanoUsd; 4] {
         match self.long {
@@ -113,8 +138,37 @@ impl Price {
     }
 }
 
+/// How a price came to be on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceOrigin {
+    /// A person set it for this project.
+    Own,
+    /// It stood in a price file that a run was given.
+    File,
+}
+
+impl PriceOrigin {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Own, Self::File];
+
+    /// Returns its word on record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::File => "file",
+        }
+    }
+
+    /// Returns the origin that a word on record names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -168,6 +222,7 @@ mod tests {
         assert_eq!(price.of(odd), NanoUsd(15));
         let most = Usage { input: u64::MAX, cached: 0, output: u64::MAX, reasoning: u64::MAX };
         assert_eq!(price.of(most), NanoUsd(i64::MAX));
+        assert_eq!(price.most(u64::MAX, u64::MAX), NanoUsd(i64::MAX));
     }
 
     #[test]
@@ -176,5 +231,37 @@ mod tests {
         assert_eq!(NanoUsd(12_340_000_000).to_string(), "$12.34");
         assert_eq!(NanoUsd(42_000_000).to_string(), "$0.0420");
         assert_eq!(NanoUsd(1_200).to_string(), "$0.000001");
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_costs_more_than_the_most(
+            prices in prop::array::uniform8(0..2_000_000_000_000_i64),
+            (above, input, output) in (0..2_000_u64, 0..4_000_u64, 0..4_000_u64),
+            is_long in any::<bool>(),
+            parts in prop::array::uniform4(0..=100_u64),
+        ) {
+            let [input_per_mtok, cached_per_mtok, output_per_mtok, reasoning_per_mtok, a, b, c, d] =
+                prices.map(NanoUsd);
+            let long = LongPrice {
+                above_tokens: above,
+                input_per_mtok: a,
+                cached_per_mtok: b,
+                output_per_mtok: c,
+                reasoning_per_mtok: d,
+            };
+            let long = is_long.then_some(long);
+            let price =
+                Price { input_per_mtok, cached_per_mtok, output_per_mtok, reasoning_per_mtok, long };
+            let of = |whole: u64, percent: u64| whole * percent / 100;
+            let (input_part, output_part) = (of(input, parts[0]), of(output, parts[1]));
+            let usage = Usage {
+                input: input_part,
+                cached: of(input_part, parts[2]),
+                output: output_part,
+                reasoning: of(output_part, parts[3]),
+            };
+            prop_assert!(price.of(usage) <= price.most(input, output));
+        }
     }
 }

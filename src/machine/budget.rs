@@ -92,10 +92,7 @@ impl Budget {
 
 /// Returns the most that an attempt can cost, with at most so many tokens in and out.
 pub fn most(price: Price, input: u64, output: u64) -> NanoUsd {
-    let usage = Usage { input, output, ..Usage::default() };
-    // Whichever of the two a provider calls its tokens.
-    let thought = Usage { reasoning: output, ..usage };
-    price.of(usage).max(price.of(thought))
+    price.most(input, output)
 }
 
 /// Returns what an attempt has cost; `None` where it may have been billed and nobody knows how much.

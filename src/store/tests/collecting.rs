@@ -157,6 +157,8 @@ impl Oracle {
             (0..ROWS).filter(|row| self.attempts[*row].outcome.is_none()).collect();
         for row in &open {
             self.attempts[*row].outcome = Some(Outcome::Failed(FailureClass::MissingFromBatch));
+            // The batch was never made.
+            self.attempts[*row].cost = Some(0);
         }
         open
     }

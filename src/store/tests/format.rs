@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::domain::{
-    BatchEnd, BatchStatus, FailureClass, HowEnded, Outcome, Problem, Route, State,
+    BatchEnd, BatchStatus, FailureClass, HowEnded, Outcome, PriceOrigin, Problem, Route, State,
 };
 use crate::store::{ResultFile, Stray, migrate};
 
@@ -48,6 +48,8 @@ fn the_checks_of_the_file_are_the_words_of_the_program() {
     let files = [ResultFile::Output, ResultFile::Error].map(ResultFile::as_str);
     assert_eq!(allowed(conn, "attempt", "result_file"), files);
     assert_eq!(allowed(conn, "stray_line", "file"), files);
+    let origins = PriceOrigin::ALL.map(PriceOrigin::as_str);
+    assert_eq!(allowed(conn, "price", "origin"), origins);
     let strays = [Stray::Garbled, Stray::Unknown, Stray::Doubled].map(Stray::as_str);
     assert_eq!(allowed(conn, "stray_line", "why"), strays);
 }
@@ -162,15 +164,17 @@ fn columns(conn: &Connection, tables: &[&str]) -> Vec<Vec<String>> {
     tables.iter().map(&mut of).collect()
 }
 
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 15] = [
     "attempt",
     "batch",
     "batch_status",
     "dictionary",
     "migration",
+    "price",
     "project",
     "prompt",
     "queue_limit",
+    "rate_limit",
     "request",
     "row",
     "run",
@@ -251,7 +255,7 @@ fn a_migration_that_fails_at_any_statement_leaves_the_old_file() {
             ),
         }
     }
-    assert_eq!(cuts.len(), 11, "one for each statement of the migration");
+    assert_eq!(cuts.len(), 14, "one for each statement of the migrations");
     for (number, cut) in cuts.iter().enumerate() {
         let path = old_project(&dir, &format!("{number}.db"));
         plainly(&path).execute_batch(cut).unwrap();

@@ -1,6 +1,6 @@
 //! The ledger written a second time: plain values, and no SQL.
 
-use crate::domain::{AttemptId, FailureClass, Outcome, RequestId, Route, State, UnixMs};
+use crate::domain::{AttemptId, FailureClass, NanoUsd, Outcome, RequestId, Route, State, UnixMs};
 use crate::store::Settlement;
 
 /// How many rows the tests play with; all but the last have the same body.
@@ -249,7 +249,9 @@ impl Oracle {
         open.sort_by_key(|kept| kept.last.unwrap().attempt);
         let close = |kept: &mut Kept| {
             let of = (kept.last.unwrap().attempt, kept.id);
-            kept.close(&Settlement::bare(of, outcome, at));
+            // Nothing is billed for a batch that was never made.
+            let cost = Some(NanoUsd(0));
+            kept.close(&Settlement { cost, ..Settlement::bare(of, outcome, at) });
             (kept.id, kept.state)
         };
         open.into_iter().map(close).collect()
