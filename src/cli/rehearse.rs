@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::LocalSet;
 
 use self::notes::Notes;
@@ -42,7 +42,7 @@ use super::run::draw;
 use super::server;
 use super::text::{parse_duration, parse_some_duration, parse_time, size, whole};
 use crate::domain::{AttemptId, Event, HowEnded, NanoUsd, Problem, RunId, UnixMs};
-use crate::engine::{self, BatchPlan, Clock, Control, Proxies, Purpose, RunPlan, Transport, World};
+use crate::engine::{self, BatchPlan, Clock, Proxies, Purpose, RunPlan, Transport, World};
 use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
@@ -269,10 +269,10 @@ async fn carry_out(played: &Play<'_>, guard: &Guard, store: Store) -> Result<Fac
         process_id: std::process::id(),
         host: context.settings.host(),
     })?;
-    let notes = Arc::new(Notes::new(context.out, clock, stage.exchange.clone()));
     let (control, commands) = unbounded_channel();
     guard.pass_on(control.clone());
-    let stall = tokio::task::spawn_local(stop_when_stalled(Arc::clone(&notes), control));
+    let notes = Arc::new(Notes::new(context.out, clock, stage.exchange.clone(), control));
+    let stall = tokio::task::spawn_local(stop_when_stalled(Arc::clone(&notes)));
     let assumed = stage.assumed.clone();
     let run_plan = run_plan(played, stage, (run, clock))?;
     let path = store.path().to_owned();
@@ -336,7 +336,7 @@ fn run_plan(
 }
 
 /// Ends a rehearsal that would never end: a person's run would wait, and say so.
-async fn stop_when_stalled(notes: Arc<Notes>, control: UnboundedSender<Control>) {
+async fn stop_when_stalled(notes: Arc<Notes>) {
     let (mut done, mut since) = (0, Duration::ZERO);
     loop {
         tokio::time::sleep(LOOK).await;
@@ -344,9 +344,7 @@ async fn stop_when_stalled(notes: Arc<Notes>, control: UnboundedSender<Control>)
         if notes.done() > done {
             (done, since) = (notes.done(), now);
         } else if now.saturating_sub(since) >= STALLED {
-            // Nobody listens only once the run has ended.
-            let _ = control.send(Control::Interrupt);
-            return;
+            return notes.give_up();
         }
     }
 }
