@@ -3,9 +3,11 @@
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
+use super::price::OwnPrice;
 use super::prompt::{self, PromptOptions, Source};
 use super::text::whole;
 use super::{Context, server};
+use crate::domain::PriceOrigin;
 use crate::engine::Clock;
 use crate::store::{Create, Store, StoreError};
 
@@ -26,6 +28,8 @@ pub(crate) struct Args {
     prompt: Option<String>,
     #[command(flatten)]
     options: PromptOptions,
+    #[command(flatten)]
+    price: OwnPrice,
     /// Where the provider `openai` is: any OpenAI-compatible server.
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
@@ -46,6 +50,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         Some(prompt::read(&source, &args.options, args.base_url.as_deref(), context)?)
     } else {
         args.options.must_be_empty()?;
+        args.price.must_be_empty()?;
         None
     };
     let now = Clock::now();
@@ -56,9 +61,20 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         base_url: args.base_url.as_deref(),
         max_attempts: args.max_attempts,
     };
-    Store::create(&new, |store| match &prompt {
-        Some(prompt) => store.add_prompt(&prompt.name, &prompt.spec, now).map(drop),
-        None => Ok(()),
+    let mut prices = Vec::new();
+    if let Some(prompt) = &prompt {
+        let price = args.price.or(prompt.price.clone());
+        let model = &prompt.spec.model;
+        if !price.is_empty() {
+            let terms = price.onto(None, (model, &context.program()))?;
+            prices.push((model.to_string(), terms));
+        }
+    }
+    Store::create(&new, |store| {
+        if let Some(prompt) = &prompt {
+            store.add_prompt(&prompt.name, &prompt.spec, now)?;
+        }
+        store.set_prices(&prices, PriceOrigin::Own, now).map(drop)
     })?;
     if let Some(url) = &args.base_url {
         server::warn_of_clear_text(url, context);

@@ -18,6 +18,7 @@ mod init;
 mod out;
 mod page;
 mod plan;
+mod price;
 mod prices;
 mod progress;
 mod prompt;
@@ -115,6 +116,7 @@ enum Command {
     Remove(remove::Args),
     Prompt(prompt::Args),
     Plan(plan::Args),
+    Price(price::Args),
     Run(run::Args),
     Status(status::Args),
     Cancel(cancel::Args),
@@ -243,6 +245,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Remove(args) => remove::run(args, context),
         Command::Prompt(args) => prompt::run(args, context),
         Command::Plan(args) => plan::run(args, context),
+        Command::Price(args) => price::run(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Cancel(args) => cancel::run(args, context),

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use super::page::aligned;
+use super::price::{self, OwnPrice};
 use super::server;
 use super::text::{count, moment, whole};
 use super::{Context, shell_word};
@@ -52,6 +53,8 @@ A prompt file:
   model: gpt-5-mini
   max_tokens: 200
   choices: [positive, negative, mixed]
+  price_in: 0.25         # what the model costs here, if that is to be said: no part of the prompt
+  price_out: 2
   ---
   system:
   You label product reviews.
@@ -107,7 +110,7 @@ pub(crate) struct PromptOptions {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The model as PROVIDER/MODEL; a bare name is OpenAI's. Wins over the prompt's own.
-    #[arg(long, value_name = "PROVIDER/MODEL", value_parser = model)]
+    #[arg(long, value_name = "PROVIDER/MODEL", value_parser = model_name)]
     model: Option<ModelName>,
     /// The most tokens that an answer may have. Wins over the prompt's own.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
@@ -136,7 +139,8 @@ impl PromptOptions {
     }
 }
 
-fn model(text: &str) -> Result<ModelName, String> {
+/// Reads the name of a model.
+pub(crate) fn model_name(text: &str) -> Result<ModelName, String> {
     ModelName::parse(text).ok_or_else(|| {
         "a model is named as `provider/model`, or `gpt-5-mini` for OpenAI's".to_owned()
     })
@@ -156,6 +160,8 @@ pub(crate) enum Source {
 pub(crate) struct Ready {
     pub(crate) name: String,
     pub(crate) spec: PromptSpec,
+    /// What it says of its model's price.
+    pub(crate) price: OwnPrice,
     template: Template,
 }
 
@@ -179,6 +185,7 @@ pub(crate) fn read(
     context: &Context,
 ) -> Result<Ready, Failure> {
     let (text, file) = text_of(source)?;
+    let unpriced = prompt_file::take_price(&text);
     let defaults = |base_url, structured| PromptDefaults {
         model: options.model.clone(),
         max_tokens: options.max_tokens,
@@ -203,9 +210,11 @@ pub(crate) fn read(
             }
         })
     };
+    let unpriced = unpriced.map_err(|error| cannot(&error).hint(AS_WRITTEN))?;
+    let text = unpriced.text;
     // Read more than once: how limits and forms are sent hangs on where the model is, which the prompt
     // may say; and the lines of an error are those of the text as it was given, before --choices.
-    let first = parse(&text, prompt_file::BaseUrl::Own, Structured::Schema)?;
+    let first = parse(&unpriced.in_place, prompt_file::BaseUrl::Own, Structured::Schema)?;
     Template::compile(&first.spec).map_err(|error| cannot(&error).hint(AS_WRITTEN))?;
     let text = with_choices(text, &options.choices)?;
     let provider = server::provider(&first.spec.model)?;
@@ -225,7 +234,7 @@ pub(crate) fn read(
         file.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
     let name = options.name.clone().or(parsed.name).or(stem).unwrap_or_else(|| "main".to_owned());
     check_name(&name)?;
-    Ok(Ready { name, spec: parsed.spec, template })
+    Ok(Ready { name, spec: parsed.spec, template, price: unpriced.price.into() })
 }
 
 /// Where a person sees how a prompt is written.
@@ -347,7 +356,10 @@ fn add(args: AddArgs, context: &Context) -> Result<Exit, Failure> {
                 .hint("name the columns in the prompt as they are in the table")
         })?;
     }
+    let program = context.program();
+    let price = ready.price.onto_that_of(&store, &ready.spec.model, &program)?;
     let (record, is_new) = store.add_prompt(&ready.name, &ready.spec, Clock::now())?;
+    price::set_all(&mut store, &price, context)?;
     if context.out.is_json() {
         context.out.json(&json!({
             "name": record.name, "version": record.version,

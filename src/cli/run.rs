@@ -115,7 +115,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if args.dry_run {
         return dry_run(&args, context);
     }
-    let store = context.open()?;
+    let mut store = context.open()?;
     let Some(lock) = take_lock(context)? else { return Err(already_running(&store, context)) };
     if !store.is_large() {
         store.must_be_sound()?;
@@ -132,6 +132,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         context.out.say("nothing was sent");
         return Ok(Exit::Done);
     }
+    book.remember(&mut store, Clock::now())?;
     let budget = budget::make((&store, &plan), &book, args.max_cost, context)?;
     let exit = in_runtime(carry_out((&args, &book), (by, budget), store, context));
     drop(lock);

@@ -23,7 +23,7 @@ pub use event::{BatchNews, Event, HowEnded, Problem, Tally};
 pub use failure::FailureClass;
 pub use fingerprint::Fingerprint;
 pub use ids::{AttemptId, BatchId, DictionaryId, PromptId, RequestId, RowId, RunId, SourceId};
-pub use money::{LongPrice, NanoUsd, Price};
+pub use money::{LongPrice, NanoUsd, Price, PriceOrigin};
 pub use outcome::{Outcome, Reading, Usage, Verdict};
 pub use prompt::{
     AnswerFormat, Endpoint, Message, MessageTemplate, ModelName, PromptSpec, Role, Structured,

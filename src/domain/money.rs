@@ -6,7 +6,19 @@ use std::ops::{Add, AddAssign};
 use super::Usage;
 
 /// An amount in billionths of a US dollar.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct NanoUsd(pub i64);
 
@@ -123,6 +135,33 @@ impl Price {
                 self.reasoning_per_mtok,
             ],
         }
+    }
+}
+
+/// How a price came to be on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PriceOrigin {
+    /// A person set it for this project.
+    Own,
+    /// It stood in a price file that a run was given.
+    File,
+}
+
+impl PriceOrigin {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Own, Self::File];
+
+    /// Returns its word on record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::File => "file",
+        }
+    }
+
+    /// Returns the origin that a word on record names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == word)
     }
 }
 

@@ -21,6 +21,7 @@ mod body;
 mod error;
 mod front_matter;
 mod parameters;
+mod price;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ pub use self::error::{Problem, PromptError};
 use self::front_matter::{At, FrontMatter, Label};
 use self::parameters::Limit;
 pub use self::parameters::token_limit_field;
+pub use self::price::{Unpriced, WrittenPrice, take_price};
 use crate::domain::{AnswerFormat, Endpoint, ModelName, PromptSpec, Structured};
 use crate::machine::answer_check::{AnswerCheck, SchemaError};
 

@@ -177,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Endpoint, ModelName};
+    use crate::machine::prices::PriceTable;
     use crate::provider::endpoint_url;
 
     #[test]
@@ -221,6 +222,18 @@ mod tests {
             assert!(profile.max_requests <= 50_000 && profile.max_bytes <= 200_000_000);
             assert_eq!(profile.window, "24h");
         }
+    }
+
+    #[test]
+    fn each_provider_has_prices_or_a_reason_for_none() {
+        // OpenRouter's price is that of whoever serves the model; Perplexity's has a fee for each search.
+        let without = ["openrouter", "perplexity"];
+        let table = PriceTable::bundled();
+        for provider in PROVIDERS {
+            let has = table.models().any(|model| model.provider == provider.name);
+            assert_eq!(has, !without.contains(&provider.name), "{}", provider.name);
+        }
+        assert!(table.models().all(|model| find(&model.provider).is_some()));
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `money` (what counts against a budget), `learned` (what answers teach about those to come), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
+//! for anew), `money` (what counts against a budget), `learned` (what answers teach about those to come), `prices`, `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
 //! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
 //! (where a test breaks off), `stop_point` (where a test stops the process).
 
@@ -30,6 +30,7 @@ mod migrate;
 mod money;
 mod open;
 mod place;
+mod prices;
 mod project;
 mod promise;
 mod prompts;
@@ -64,6 +65,7 @@ pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
 pub use money::{Counted, Unpriced};
 pub use open::{Create, Store};
+pub use prices::PriceRecord;
 pub use project::{ProjectFacts, RunFacts, RunRecord};
 pub use promise::{NewBody, Promise, PromiseFor, Promised, Seat, Twin, Way};
 pub use prompts::PromptRecord;

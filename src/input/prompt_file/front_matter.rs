@@ -4,6 +4,7 @@
 //! `yes`, `1` and `2.50` stay what the person wrote.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -11,6 +12,7 @@ use serde_json::Value;
 use serde_saphyr::Spanned;
 
 use super::error::{Attempt, Problem};
+use super::price;
 use crate::machine::closest::closest;
 
 /// A value and the line on which it stands.
@@ -85,6 +87,18 @@ pub(super) fn split(text: &str) -> Attempt<(String, At<&str>)> {
     Ok((String::new(), At { line: 1, value: text }))
 }
 
+/// Returns which lines of a text, counted from 0, stand between the fences of its front matter.
+pub(super) fn lines(text: &str) -> Range<usize> {
+    let plain = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let opening = plain.lines().position(|line| !line.trim().is_empty()).unwrap_or(0);
+    let mut fences =
+        (0..).zip(plain.lines()).skip(opening).filter(|(_, line)| line.trim_end() == "---");
+    match (fences.next(), fences.next()) {
+        (Some((first, _)), Some((last, _))) if first == opening => first + 1..last,
+        _ => 0..0,
+    }
+}
+
 impl FrontMatter {
     /// Reads YAML; refuses keys that prompts do not have.
     pub(super) fn read(yaml: &str) -> Attempt<Self> {
@@ -100,8 +114,15 @@ impl FrontMatter {
             .map_err(|error| Problem::Yaml(error.without_snippet().to_string()).anywhere())?;
         let Some(unknown) = front.unknown else { return Ok(front) };
         let key = unknown.value;
-        let suggestion = closest(&key, KEYS);
-        Err(Problem::UnknownKey { key, suggestion, keys: KEYS.join(", ") }.on(unknown.line))
+        // Such a line was taken out before.
+        if let Some(known) = price::KEYS.into_iter().find(|known| *known == key) {
+            let must = "stand on a line of its own, as in `price_in: 0.15`";
+            return Err(Problem::must(known, must).on(unknown.line));
+        }
+        let all: Vec<&'static str> = KEYS.into_iter().chain(price::KEYS).collect();
+        let keys = all.join(", ");
+        Err(Problem::UnknownKey { key: key.clone(), suggestion: closest(&key, all), keys }
+            .on(unknown.line))
     }
 
     fn slot(&mut self, key: &str) -> Option<&mut Option<At<Value>>> {

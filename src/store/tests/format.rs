@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::domain::{
-    BatchEnd, BatchStatus, FailureClass, HowEnded, Outcome, Problem, Route, State,
+    BatchEnd, BatchStatus, FailureClass, HowEnded, Outcome, PriceOrigin, Problem, Route, State,
 };
 use crate::store::{ResultFile, Stray, migrate};
 
@@ -48,6 +48,8 @@ fn the_checks_of_the_file_are_the_words_of_the_program() {
     let files = [ResultFile::Output, ResultFile::Error].map(ResultFile::as_str);
     assert_eq!(allowed(conn, "attempt", "result_file"), files);
     assert_eq!(allowed(conn, "stray_line", "file"), files);
+    let origins = PriceOrigin::ALL.map(PriceOrigin::as_str);
+    assert_eq!(allowed(conn, "price", "origin"), origins);
     let strays = [Stray::Garbled, Stray::Unknown, Stray::Doubled].map(Stray::as_str);
     assert_eq!(allowed(conn, "stray_line", "why"), strays);
 }
