@@ -1,6 +1,6 @@
 //! `overnight run`: sends what is due and records what comes back.
 
-mod budget;
+pub(crate) mod budget;
 mod ending;
 mod estimate;
 mod setup;
@@ -17,7 +17,7 @@ use self::budget::parse_usd;
 pub(crate) use self::setup::Setup;
 use super::Context;
 use super::failure::{Exit, Failure};
-use super::plan::{InDoubt, Plan, Ways, Wish};
+use super::plan::{Extent, InDoubt, Plan, QUIETLY, Speed, Ways, Wish};
 use super::prices::{self, PriceBook, PricesArg};
 use super::progress::Progress;
 use super::server;
@@ -153,7 +153,7 @@ pub(crate) fn in_runtime(
     exit
 }
 
-fn deadline(text: &str) -> Result<UnixMs, Failure> {
+pub(crate) fn deadline(text: &str) -> Result<UnixMs, Failure> {
     let now = jiff::Timestamp::from_millisecond(Clock::now().0).unwrap_or_default();
     parse_time(text, &now.to_zoned(jiff::tz::TimeZone::system()))
         .map_err(|wrong| Failure::usage(format!("--by: {wrong}")))
@@ -167,6 +167,8 @@ fn wish<'a>(args: &'a Args, liveness: Liveness, prices: &'a PriceBook) -> Wish<'
         base_url: args.base_url.as_deref(),
         canary: !args.no_canary,
         prices,
+        speed: Speed { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
+        look: (Extent::Few, QUIETLY),
     }
 }
 

@@ -20,3 +20,4 @@ pub mod request;
 pub mod retry;
 pub mod route;
 pub mod stop;
+pub mod tokens;

@@ -9,8 +9,10 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `money` (what counts against a budget), `prices`, `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
-//! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
+//! for anew), `money` (what counts against a budget), `prices` (what tokens cost here), `learned` (what answers teach about those
+//! to come), `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
+//! are kept), `backup` (a copy that is whole), `rehearsal` (what a rehearsal asks of its copy), `lock` (one run a project),
+//! `place` (what the disk under it lets one do), `fuse`
 //! (where a test breaks off), `stop_point` (where a test stops the process).
 
 mod add;
@@ -23,6 +25,7 @@ mod collect;
 mod due;
 mod error;
 mod fuse;
+mod learned;
 mod ledger;
 mod lock;
 mod migrate;
@@ -34,6 +37,7 @@ mod project;
 mod promise;
 mod prompts;
 mod recover;
+mod rehearsal;
 mod report;
 mod retry;
 pub(crate) mod stop_point;
@@ -59,15 +63,18 @@ pub use due::{DueRequest, Existing};
 pub use error::StoreError;
 #[doc(hidden)]
 pub use fuse::{Fuse, LastCommit};
+pub use learned::{Attempts, BilledAnswer, Experience, RateLimit};
 pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
 pub use money::{Counted, Unpriced};
 pub use open::{Create, Store};
+pub use place::free_bytes;
 pub use prices::PriceRecord;
 pub use project::{ProjectFacts, RunFacts, RunRecord};
 pub use promise::{NewBody, Promise, PromiseFor, Promised, Seat, Twin, Way};
 pub use prompts::PromptRecord;
 pub use recover::Recovered;
+pub use rehearsal::{PastAnswer, RouteSum, RunBatch};
 pub use report::{FailureExample, Perhaps, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};

@@ -1,5 +1,6 @@
 //! What is asked of the requests that are due: by which way, how many. `plan` and `run` read it alike.
 
+use super::estimate::{Extent, OnLook};
 use crate::cli::prices::PriceBook;
 use crate::cli::text::whole;
 use crate::engine::MostInBatches;
@@ -32,6 +33,20 @@ impl Ways {
     pub(crate) fn most(&self) -> MostInBatches {
         MostInBatches { requests: self.batch_size, bytes: None, tokens: self.batch_tokens }
     }
+}
+
+/// How fast calls may go. `plan` reads it as `run` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Speed {
+    /// Have N requests in flight.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, Some(10_000)))]
+    pub(crate) concurrency: Option<u32>,
+    /// Send at most N requests a minute.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
+    pub(crate) rpm: Option<u32>,
+    /// Send and receive at most about N tokens a minute.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
+    pub(crate) tpm: Option<u32>,
 }
 
 /// By which way requests go.
@@ -116,4 +131,11 @@ pub(crate) struct Wish<'a> {
     pub(crate) canary: bool,
     /// What tokens cost.
     pub(crate) prices: &'a PriceBook,
+    /// How fast calls may go.
+    pub(crate) speed: Speed,
+    /// How many of the requests are looked at, and who is told of it.
+    pub(crate) look: (Extent, OnLook<'a>),
 }
+
+/// Tells nobody.
+pub(crate) const QUIETLY: OnLook<'static> = &|_| ();

@@ -31,7 +31,7 @@ pub(crate) fn parse_usd(text: &str) -> Result<NanoUsd, String> {
 }
 
 /// Makes the budget of a run. Refuses a ceiling that could not hold.
-pub(super) fn make(
+pub(crate) fn make(
     (store, plan): (&Store, &Plan),
     book: &PriceBook,
     ceiling: Option<NanoUsd>,
