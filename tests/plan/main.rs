@@ -26,6 +26,11 @@ fn project(table: &str, prompt: &str, more: &[&str]) -> Folder {
     folder
 }
 
+/// Puts lines together.
+fn lines(lines: impl Iterator<Item = String>) -> String {
+    lines.collect::<Vec<_>>().concat()
+}
+
 /// What `plan --json` says.
 fn plan(folder: &Folder, more: &[&str]) -> Value {
     folder.ok(&[&["plan", "--json"], more].concat()).json()

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{near, number, of_prompt, plan, project};
+use super::{lines, near, number, of_prompt, plan, project};
 
 /// Rows that get longer from the first to the last, which is what a look at the first rows would miss.
 fn growing(rows: usize) -> String {
@@ -69,7 +69,7 @@ fn what_is_due_again_counts_with_its_own_number() {
 
 #[test]
 fn equal_requests_are_bought_once() {
-    let rows: String = (1..=900).map(|row| format!("r{row},text {}\n", row % 300)).collect();
+    let rows = lines((1..=900).map(|row| format!("r{row},text {}\n", row % 300)));
     let folder = project(
         &format!("id,text\n{rows}"),
         "---\nmodel: simulated/small\nmax_tokens: 60\n---\n{{ text }}",

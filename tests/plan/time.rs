@@ -1,10 +1,10 @@
 //! How long it would take, and whether that is soon enough.
 
 use super::support::Folder;
-use super::{number, of_prompt, plan, project};
+use super::{lines, number, of_prompt, plan, project};
 
 fn rows(number: usize) -> Folder {
-    let rows: String = (1..=number).map(|row| format!("r{row},review {row}\n")).collect();
+    let rows = lines((1..=number).map(|row| format!("r{row},review {row}\n")));
     let prompt = "---\nmodel: simulated/small\nmax_tokens: 40\n---\nJudge: {{ text }}";
     project(&format!("id,text\n{rows}"), prompt, &[])
 }

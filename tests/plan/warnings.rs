@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::support::{Act, Provider};
-use super::{number, of_prompt, project};
+use super::{lines, number, of_prompt, project};
 
 fn warning(prompt: &Value, kind: &str) -> Option<Value> {
     let all = prompt["warnings"].as_array().unwrap();
@@ -61,7 +61,7 @@ fn rows_that_cannot_be_rendered_are_told_and_cost_nothing() {
 #[test]
 fn a_long_text_that_does_not_come_first_is_told_with_what_it_gives_away() {
     let rules = "Answer with care, and never more than is asked for. ".repeat(120);
-    let rows: String = (1..=40).map(|row| format!("r{row},review number {row}\n")).collect();
+    let rows = lines((1..=40).map(|row| format!("r{row},review number {row}\n")));
     let table = format!("id,text\n{rows}");
     let late = project(&table, &format!("{PLAIN}{{{{ text }}}}\n\n{rules}"), &[]);
     let (found, words) = warns(&of_prompt(&late, &[]), "not_cached");
@@ -105,12 +105,12 @@ fn what_went_wrong_so_far_is_told() {
     let provider = Provider::start(|request| {
         let row: u32 = request.text().parse().unwrap();
         match row % 10 {
-            0 | 1 | 2 => Act::finishes("cut", "length"),
+            0..=2 => Act::finishes("cut", "length"),
             3 => Act::finishes("", "content_filter"),
             _ => Act::says("fine"),
         }
     });
-    let rows: String = (1..=60).map(|row| format!("r{row},{row}\n")).collect();
+    let rows = lines((1..=60).map(|row| format!("r{row},{row}\n")));
     let prompt = "---\nmodel: openai/mine\nmax_tokens: 10\n---\n{{ text }}";
     let base_url = provider.base_url();
     let mut folder = project(&format!("id,text\n{rows}"), prompt, &["--base-url", &base_url]);

@@ -194,19 +194,28 @@ fn saved_by_caching(price: Price, tokens: u64, requests: u64) -> Option<NanoUsd>
 
 fn of_price(plan: &PromptPlan, book: &PriceBook, now: UnixMs) -> Option<Warning> {
     let model = &plan.prompt.spec.model;
-    let Some((listed, origin)) = book.listed(model) else {
+    if plan.sample.prices().realtime.is_none() {
         let words = format!(
             "no price is known for {model}: the cost is unknown, and --max-cost cannot hold"
         );
         return Some(Warning::new("no_price", json!({}), words));
+    }
+    let (listed, origin) = book.listed(model)?;
+    let as_of = match origin {
+        // Whoever sets a price, or brings a file, answers for it.
+        Origin::Own(_) | Origin::File => return None,
+        Origin::Remembered(at) => day(at)?,
+        Origin::Bundled => listed.as_of?,
     };
-    let today =
-        jiff::Timestamp::from_millisecond(now.0).ok()?.to_zoned(jiff::tz::TimeZone::UTC).date();
-    let as_of = listed.as_of.filter(|_| !matches!(origin, Origin::Own(_)))?;
-    let age = as_of.until((jiff::Unit::Day, today)).ok()?.get_days();
+    let age = as_of.until((jiff::Unit::Day, day(now)?)).ok()?.get_days();
     (age > OLD_DAYS).then(|| {
         Warning::new("old_price", json!({"as_of": as_of.to_string(), "days": age}), format!(
             "the price of {model} is as of {as_of} and may have changed since: `overnight run --prices FILE` brings newer ones"
         ))
     })
+}
+
+fn day(at: UnixMs) -> Option<jiff::civil::Date> {
+    let at = jiff::Timestamp::from_millisecond(at.0).ok()?;
+    Some(at.to_zoned(jiff::tz::TimeZone::UTC).date())
 }
