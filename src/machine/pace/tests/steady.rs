@@ -6,7 +6,7 @@
 use super::provider::*;
 use super::*;
 
-const SEEDS: std::ops::Range<u64> = 1..4;
+const SEEDS: std::ops::Range<u64> = 1..3;
 const LATENCIES: [f64; 3] = [0.05, 1.0, 5.0];
 
 /// The least share of a limit that is used, and the largest share of calls that are refused.
