@@ -7,6 +7,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod run;
+mod socket;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::time::Duration;
 
@@ -49,8 +52,8 @@ fn a_low_rate_of_requests_is_used() {
 
 #[test]
 fn a_high_rate_of_requests_is_used() {
-    for (latency, concurrency) in [(0.05, None), (5.0, Some(300))] {
-        let scene = Scene { rows: 8_000, rpm: Some(3_000), concurrency, ..Scene::at(latency) };
+    for (latency, concurrency) in [(0.05, None), (5.0, Some(1_000))] {
+        let scene = Scene { rows: 6_500, rpm: Some(3_000), concurrency, ..Scene::at(latency) };
         hold_requests(&play(&scene), &scene, 3_000);
     }
 }
@@ -92,8 +95,7 @@ fn what_somebody_else_leaves_of_a_rate_is_used() {
     let scene = Scene { rows: 1_500, rpm: Some(600), others_rpm: 240, ..Scene::at(1.0) };
     let came = play(&scene);
     // All that the provider had in that time, less what the other one took.
-    let minutes = came.took.as_secs_f64() / 60.0;
-    let left = 600.0 + 600.0 * minutes - came.others as f64;
+    let left = 600.0 + 600.0 * came.took.as_secs_f64() / 60.0 - came.others as f64;
     let used = f64::from(scene.rows) / left;
     let refused = came.refused as f64 / f64::from(scene.rows);
     assert!(used >= 0.9 && refused < 0.01, "{:.1}% used, {refused:.3} refused", used * 100.0);
@@ -118,7 +120,8 @@ fn a_second_run_knows_the_rate_of_the_first_and_a_week_later_no_more() {
         let rate = rates.requests.unwrap();
         assert!((540..=660).contains(&rate), "{rate} a minute, headers {has_headers}");
         // The second run goes on at once, with what the first has left: nothing.
-        assert!(came.refused_in_last_run <= 4, "{} refused", came.refused_in_last_run);
+        let refused = came.refused_in_last_run;
+        assert!(refused <= 6, "{refused} of 600 refused, headers {has_headers}");
         assert!(came.forgotten, "a week later it is remembered still");
     }
 }
