@@ -12,11 +12,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Context;
 use super::failure::{Exit, Failure};
-use super::prices::PriceBook;
+use super::prices::{PriceBook, PricesArg};
 use super::tasks;
 use crate::engine::{AuditPlan, AuditReport, Clock, audit};
 use crate::machine::request::{InDoubtPolicy, Policy};
-use crate::store::PromptRecord;
+use crate::store::{PromptRecord, Store};
 
 /// Check everything on record: bodies, replies, answers, states, sums, money; count doubts and double buys.
 #[derive(clap::Args)]
@@ -69,8 +69,10 @@ pub(crate) fn run(_: Args, context: &Context) -> Result<Exit, Failure> {
             bar.set_position(done);
         }
     };
-    // Where a project pays other prices than these, the costs of a run are held against each other.
-    let book = PriceBook::bundled();
+    // A file that cannot be read is told of below.
+    let book = Store::open_as_it_is(&context.project).map_err(Failure::from);
+    let book = book.and_then(|store| PriceBook::load(&store, &PricesArg::default()));
+    let book = book.unwrap_or_else(|_| PriceBook::bundled());
     let make = |prompt: &PromptRecord| {
         // Nothing is sent, so nothing is due.
         let policy =

@@ -86,7 +86,7 @@ const STEPS: [Step; 10] = [
             "--batch-size",
             "120",
             "--batch-tokens",
-            "30000",
+            "22600",
             "--poll",
             "1s",
         ],

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::LocalSet;
 
 use self::notes::Notes;
@@ -35,19 +35,20 @@ use self::scratch::{Guard, Scratch};
 use self::stage::Stage;
 use super::Context;
 use super::failure::{Exit, Failure};
-use super::plan::{Plan, Ways, Wish};
+use super::plan::{Extent, Plan, QUIETLY, Speed, Ways, Wish};
 use super::prices::{PriceBook, PricesArg};
 use super::run::budget::{self, parse_usd};
+use super::run::draw;
 use super::server;
 use super::text::{parse_duration, parse_some_duration, parse_time, size, whole};
 use crate::domain::{AttemptId, Event, HowEnded, NanoUsd, Problem, RunId, UnixMs};
-use crate::engine::{self, BatchPlan, Clock, Control, Proxies, Purpose, RunPlan, Transport, World};
+use crate::engine::{self, BatchPlan, Clock, Proxies, Purpose, RunPlan, Transport, World};
 use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
 use crate::machine::request::InDoubtPolicy;
 use crate::simulate::Faults;
-use crate::store::{LockState, RunFacts, RunLock, Store};
+use crate::store::{LockState, RunFacts, RunLock, Sampled, Store};
 
 /// A rehearsal in which no request has come to its end for so long comes to none.
 const STALLED: Duration = Duration::from_hours(3 * 24);
@@ -116,9 +117,6 @@ pub(crate) struct Args {
     /// What goes wrong, and when: FAULT=WHEN, separated by commas, as in `overnight simulate --help`.
     #[arg(long, value_name = "FAULTS", default_value = "", hide_default_value = true)]
     faults: Faults,
-    /// What answers, jitter and faults are drawn from; the same seed gives the same rehearsal.
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = whole::<u64>(0, None))]
-    seed: u64,
     /// Leave the copy, with all that was rehearsed, in a new folder DIR.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -153,7 +151,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     if store.is_large() {
         context.out.say(&format!("works on a copy of {}", size(scratch.bytes())));
     }
-    let played = Play { args: &args, book: &book, by, budget, in_doubt, context };
+    let sample = draw(&store, &args.ways, in_doubt)?;
+    let played = Play { args: &args, book: &book, by, budget, sample, in_doubt, context };
     let played = play(&played, &guard, store)?;
     if guard.came() {
         return Err(interrupted(&args));
@@ -216,6 +215,8 @@ fn look_ahead(
         base_url: args.base_url.as_deref(),
         canary: !args.no_canary,
         prices: book,
+        speed: Speed { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
+        look: (Extent::Few, QUIETLY),
     };
     let plan = Plan::make(store, &wish, context)?;
     if plan.prompts.is_empty() {
@@ -236,6 +237,8 @@ struct Play<'a> {
     book: &'a PriceBook,
     by: Option<UnixMs>,
     budget: Budget,
+    /// The rows of a pilot, if one is rehearsed.
+    sample: Option<Sampled>,
     in_doubt: InDoubtPolicy,
     context: &'a Context,
 }
@@ -262,14 +265,14 @@ async fn carry_out(played: &Play<'_>, guard: &Guard, store: Store) -> Result<Fac
     let stage = Stage::set((&store, clock), (args, played.in_doubt), book, context)?;
     let run = store.start_run(&RunFacts {
         started_at,
-        settings_json: json!({"rehearsal": true, "seed": args.seed}).to_string(),
+        settings_json: json!({"rehearsal": true, "seed": args.ways.seed}).to_string(),
         process_id: std::process::id(),
         host: context.settings.host(),
     })?;
-    let notes = Arc::new(Notes::new(context.out, clock, stage.exchange.clone()));
     let (control, commands) = unbounded_channel();
     guard.pass_on(control.clone());
-    let stall = tokio::task::spawn_local(stop_when_stalled(Arc::clone(&notes), control));
+    let notes = Arc::new(Notes::new(context.out, clock, stage.exchange.clone(), control));
+    let stall = tokio::task::spawn_local(stop_when_stalled(Arc::clone(&notes)));
     let assumed = stage.assumed.clone();
     let run_plan = run_plan(played, stage, (run, clock))?;
     let path = store.path().to_owned();
@@ -302,13 +305,18 @@ fn run_plan(
     let transport = Transport::new(TIMEOUT, Proxies::None)
         .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?
         .by_wire(Arc::new(stage.exchange));
+    let (limit, sample) = match &played.sample {
+        Some(drawn) => (Some(drawn.requests), Some(drawn.rows.clone())),
+        None => (args.ways.limit, None),
+    };
     Ok(RunPlan {
         run,
         tasks: stage.tasks,
         pace: PaceSettings { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
         in_doubt: played.in_doubt,
         reuse: !args.no_reuse,
-        limit: args.ways.limit,
+        limit,
+        sample,
         budget: played.budget,
         batches: BatchPlan {
             asked: args.ways.route.into(),
@@ -322,13 +330,13 @@ fn run_plan(
             purpose: Purpose::Answer,
         },
         transport,
-        seed: args.seed,
+        seed: args.ways.seed,
         world: World::rehearsed(clock),
     })
 }
 
 /// Ends a rehearsal that would never end: a person's run would wait, and say so.
-async fn stop_when_stalled(notes: Arc<Notes>, control: UnboundedSender<Control>) {
+async fn stop_when_stalled(notes: Arc<Notes>) {
     let (mut done, mut since) = (0, Duration::ZERO);
     loop {
         tokio::time::sleep(LOOK).await;
@@ -336,9 +344,7 @@ async fn stop_when_stalled(notes: Arc<Notes>, control: UnboundedSender<Control>)
         if notes.done() > done {
             (done, since) = (notes.done(), now);
         } else if now.saturating_sub(since) >= STALLED {
-            // Nobody listens only once the run has ended.
-            let _ = control.send(Control::Interrupt);
-            return;
+            return notes.give_up();
         }
     }
 }

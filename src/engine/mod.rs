@@ -35,7 +35,7 @@ pub use clock::Clock;
 pub use run::run_with;
 pub use run::{BatchPlan, Control, EngineError, MostInBatches, Opens, Purpose, RunPlan, run};
 pub use secret::Secret;
-pub use task::{Prices, Server, Task, TaskParts, message_tokens, overhead_tokens};
+pub use task::{Prices, Server, Task, TaskParts};
 #[doc(hidden)]
 pub use transport::{BrokenBody, Carrying, NoReply, ReplyBody, SentBody, Wire};
 pub use transport::{Proxies, Transport, is_near};

@@ -56,6 +56,8 @@ pub struct RunPlan {
     pub reuse: bool,
     /// At most so many requests are taken up.
     pub limit: Option<u64>,
+    /// The rows that are taken up, where a pilot takes only some. `limit` says how many requests that are.
+    pub sample: Option<Vec<RowId>>,
     /// What may be spent, and what counts against it by now.
     pub budget: Budget,
     /// What goes into batches, and how.
@@ -209,6 +211,7 @@ pub async fn run_with(
         feeders,
         desk,
         budget: plan.budget,
+        sample: plan.sample.map(Arc::new),
         writer,
         transport: plan.transport,
         world: plan.world,

@@ -20,6 +20,7 @@ use crate::machine::prices::ListedPrice;
 use crate::machine::render::Template;
 use crate::machine::request::Policy;
 use crate::machine::route::HasBatches;
+use crate::machine::tokens::InputTokens;
 use crate::provider::Encoder;
 use crate::store::{Codec, NewBody, Packed, PromptRecord};
 
@@ -58,8 +59,9 @@ pub struct Task {
     pub policy: Policy,
     /// How many replies each of its requests asks for.
     replies: u32,
-    /// The input tokens of what is not in the messages.
-    overhead_tokens: OnceLock<u64>,
+    /// Counts the input tokens of its requests, with the form of the answer in a schema and in words; loading the
+    /// vocabulary takes a moment, and not every run counts.
+    counters: [OnceLock<InputTokens>; 2],
     /// Set once its server has been found to take no JSON Schema.
     asks_in_words: AtomicBool,
     /// Packs its bodies, against the first of them.
@@ -77,7 +79,7 @@ impl Task {
             prompt,
             server,
             price: parts.price,
-            overhead_tokens: OnceLock::new(),
+            counters: [OnceLock::new(), OnceLock::new()],
             template: parts.template,
             encoder: parts.encoder,
             in_words: parts.in_words,
@@ -153,8 +155,16 @@ impl Task {
 
     /// Counts the input tokens of a request.
     pub(super) fn input_tokens(&self, messages: &[Message]) -> u64 {
-        let overhead = || overhead_tokens(&self.encoder, self.form());
-        self.overhead_tokens.get_or_init(overhead) + message_tokens(messages)
+        self.counter(self.form()).count(messages)
+    }
+
+    /// Returns what counts the input tokens of requests that ask for the form of the answer like this.
+    pub(super) fn counter(&self, form: Structured) -> &InputTokens {
+        let kept = match form {
+            Structured::Schema => &self.counters[0],
+            Structured::Words => &self.counters[1],
+        };
+        kept.get_or_init(|| InputTokens::of(&self.prompt.spec, form))
     }
 
     /// Packs a body with the prompt's dictionary, if there is one yet.
@@ -210,23 +220,6 @@ pub struct TaskParts {
     pub check: AnswerCheck,
     /// What is due of it.
     pub policy: Policy,
-}
-
-/// Counts the input tokens of messages, as near as the vocabulary of OpenAI's models comes.
-pub fn message_tokens(messages: &[Message]) -> u64 {
-    let tokenizer = bpe_openai::o200k_base();
-    messages.iter().map(|message| 4 + tokenizer.count(&message.text) as u64).sum()
-}
-
-/// Counts the input tokens of what is not in the messages, in bodies that ask for the form of the answer like this.
-pub fn overhead_tokens(encoder: &Encoder, form: Structured) -> u64 {
-    match form {
-        Structured::Words => 3,
-        Structured::Schema => {
-            let bare = encoder.body(&[], None);
-            3 + bpe_openai::o200k_base().count(&String::from_utf8_lossy(&bare)) as u64
-        }
-    }
 }
 
 /// A due request, rendered and ready to be promised.

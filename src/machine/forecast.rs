@@ -28,6 +28,8 @@ pub struct Packed {
     pub batches: u64,
     /// Those of them that hold nothing else so far.
     pub new_batches: u64,
+    /// What the largest of them holds of these requests.
+    pub largest: Load,
     /// Requests that no batch has room for, or that the provider's queue has none for now.
     pub no_room: u64,
 }
@@ -62,8 +64,10 @@ impl Forecast {
         };
         self.open.insert(endpoint, load);
         let is_begun = u64::from(first > 0 && before == Load::default());
+        let largest = first.max(whole.min(placed - first));
         Packed {
             in_batches: placed,
+            largest: sum(Load::default(), largest, each),
             batches: u64::from(first > 0) + further,
             new_batches: is_begun + further,
             no_room,
@@ -109,20 +113,21 @@ mod tests {
         let limits = |requests, bytes, tokens| BatchLimits { requests, bytes, tokens };
         let each = Size { bytes: 100, tokens: 10 };
         let table = [
-            (limits(50_000, 200_000_000, None), 600, (600, 1, 0)),
-            (limits(100, 200_000_000, None), 250, (250, 3, 0)),
-            (limits(100, 200_000_000, None), 200, (200, 2, 0)),
-            (limits(50_000, 1_000, None), 25, (25, 3, 0)),
-            (limits(50_000, 99, None), 25, (0, 0, 25)),
-            (limits(50_000, 200_000_000, Some(2_000)), 250, (200, 1, 50)),
-            (limits(100, 200_000_000, Some(2_000)), 250, (200, 2, 50)),
-            (limits(50_000, 200_000_000, Some(9)), 3, (0, 0, 3)),
-            (limits(0, 200_000_000, None), 3, (3, 3, 0)),
-            (limits(50_000, 200_000_000, None), 0, (0, 0, 0)),
+            (limits(50_000, 200_000_000, None), 600, (600, 1, 600, 0)),
+            (limits(100, 200_000_000, None), 250, (250, 3, 100, 0)),
+            (limits(100, 200_000_000, None), 200, (200, 2, 100, 0)),
+            (limits(50_000, 1_000, None), 25, (25, 3, 10, 0)),
+            (limits(50_000, 99, None), 25, (0, 0, 0, 25)),
+            (limits(50_000, 200_000_000, Some(2_000)), 250, (200, 1, 200, 50)),
+            (limits(100, 200_000_000, Some(2_000)), 250, (200, 2, 100, 50)),
+            (limits(50_000, 200_000_000, Some(9)), 3, (0, 0, 0, 3)),
+            (limits(0, 200_000_000, None), 3, (3, 3, 1, 0)),
+            (limits(50_000, 200_000_000, None), 0, (0, 0, 0, 0)),
         ];
-        for (limits, requests, (in_batches, batches, no_room)) in table {
+        for (limits, requests, (in_batches, batches, largest, no_room)) in table {
             let packed = Forecast::new(limits, 0).take(CHAT, requests, each);
-            let expected = Packed { in_batches, batches, new_batches: batches, no_room };
+            let largest = sum(Load::default(), largest, each);
+            let expected = Packed { in_batches, batches, new_batches: batches, largest, no_room };
             assert_eq!(packed, expected, "{limits:?} {requests}");
         }
     }
@@ -142,16 +147,17 @@ mod tests {
         let limits = BatchLimits { requests: 100, bytes: 200_000_000, tokens: None };
         let each = Size { bytes: 100, tokens: 10 };
         let mut forecast = Forecast::new(limits, 0);
-        let packed = |in_batches, batches, new_batches| Packed {
+        let packed = |in_batches, batches, new_batches, largest| Packed {
             in_batches,
             batches,
             new_batches,
+            largest: sum(Load::default(), largest, each),
             no_room: 0,
         };
-        assert_eq!(forecast.take(CHAT, 150, each), packed(150, 2, 2));
-        assert_eq!(forecast.take(CHAT, 30, each), packed(30, 1, 0));
-        assert_eq!(forecast.take(Endpoint::Responses, 30, each), packed(30, 1, 1));
-        assert_eq!(forecast.take(CHAT, 30, each), packed(30, 2, 1));
+        assert_eq!(forecast.take(CHAT, 150, each), packed(150, 2, 2, 100));
+        assert_eq!(forecast.take(CHAT, 30, each), packed(30, 1, 0, 30));
+        assert_eq!(forecast.take(Endpoint::Responses, 30, each), packed(30, 1, 1, 30));
+        assert_eq!(forecast.take(CHAT, 30, each), packed(30, 2, 1, 20));
     }
 
     proptest! {
@@ -171,7 +177,7 @@ mod tests {
             for (count, line_bytes, line_tokens) in prompts {
                 let each = Size { bytes: line_bytes, tokens: line_tokens };
                 let mut expected = Packed::default();
-                let mut is_in_this = false;
+                let (mut is_in_this, mut mine) = (false, Load::default());
                 for _ in 0..count {
                     let fits = fit(load, each, limits);
                     let has_room = room.is_none_or(|room| room >= each.tokens);
@@ -181,11 +187,16 @@ mod tests {
                     }
                     if fits == Fit::NextBatch {
                         (load, is_begun, is_in_this) = (Load::default(), false, false);
+                        mine = Load::default();
                     }
                     expected.new_batches += u64::from(!is_begun);
                     expected.batches += u64::from(!is_in_this);
                     (is_begun, is_in_this) = (true, true);
                     load.add(each);
+                    mine.add(each);
+                    if mine.requests > expected.largest.requests {
+                        expected.largest = mine;
+                    }
                     room = room.map(|room| room - each.tokens);
                     expected.in_batches += 1;
                 }

@@ -21,8 +21,10 @@ pub struct Group {
 /// What is left of one prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// Due: never sent.
+    /// Due: never sent, or to be sent anew because a person asked for it.
     pub new: u64,
+    /// Of the new ones, those that are on record.
+    pub reopened: u64,
     /// Due: failed, and worth another try.
     pub failed: u64,
     /// Due: cut, with room for more tokens.
@@ -56,6 +58,7 @@ impl Left {
 impl std::ops::AddAssign for Left {
     fn add_assign(&mut self, other: Self) {
         self.new += other.new;
+        self.reopened += other.reopened;
         self.failed += other.failed;
         self.truncated += other.truncated;
         self.in_doubt += other.in_doubt;
@@ -95,6 +98,7 @@ pub fn left(rows: u64, groups: &[Group], policy: Policy, liveness: Liveness) -> 
             Facts { state, attempts_used: group.attempts_used, max_tokens: group.max_tokens };
         *slot(&mut left, state, due(facts, policy)) += group.count;
     }
+    left.reopened = left.new - rows.saturating_sub(made);
     left
 }
 

@@ -9,8 +9,9 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `money` (what counts against a budget), `prices` (what tokens cost here), `rate_limits` (how fast may be sent), `report`, `trail`, `answers` (what is
-//! there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `backup` (a copy that is whole),
+//! for anew), `sample` (the rows of a pilot), `money` (what counts against a budget), `prices` (what tokens cost here),
+//! `rate_limits` (how fast may be sent), `learned` (what answers teach about those to come), `report`, `trail`, `answers` (what
+//! is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `backup` (a copy that is whole),
 //! `rehearsal` (what a rehearsal asks of its copy), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
 //! (where a test breaks off), `stop_point` (where a test stops the process).
 
@@ -24,6 +25,7 @@ mod collect;
 mod due;
 mod error;
 mod fuse;
+mod learned;
 mod ledger;
 mod lock;
 mod migrate;
@@ -39,6 +41,7 @@ mod recover;
 mod rehearsal;
 mod report;
 mod retry;
+mod sample;
 pub(crate) mod stop_point;
 mod trail;
 mod writer;
@@ -62,6 +65,7 @@ pub use due::{DueRequest, Existing};
 pub use error::StoreError;
 #[doc(hidden)]
 pub use fuse::{Fuse, LastCommit};
+pub use learned::{Attempts, BilledAnswer, Experience};
 pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
 pub use money::{Counted, Unpriced};
@@ -75,5 +79,6 @@ pub use recover::Recovered;
 pub use rehearsal::{PastAnswer, RouteSum, RunBatch};
 pub use report::{FailureExample, Perhaps, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
+pub use sample::Sampled;
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
 pub use writer::{Order, Receipt, Turn, Writer, Writing};

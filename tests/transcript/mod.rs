@@ -47,6 +47,7 @@ pub(crate) fn settled() -> insta::Settings {
         (r"\b(\d+ h )?(\d+ min )?\d+ (ms|s|min) old", "TIME old"),
         (r"expires in \d+ h \d+ min", "expires in TIME"),
         (r"(\b|_)[a-km-z2-9]{20}-(\d+)\b", "${1}TOKEN-$2"),
+        (r"\(\d+ ms a call over", "(TIME a call over"),
         (r#""took_ms":( ?)\d+"#, r#""took_ms":${1}0"#),
         (r#""process_id": \d+"#, r#""process_id": 0"#),
         (r"batch_[0-9a-f]{32}", "batch_00000000000000000000000000000000"),

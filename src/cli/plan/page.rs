@@ -1,14 +1,17 @@
 //! The page that a person reads.
 
-use super::estimate::{Cost, due_rows};
+use std::time::Duration;
+
+use super::estimate::{Cost, Subject, due_rows};
+use super::time::Deadline;
 use super::ways::Split;
-use super::{Plan, PromptPlan, words};
+use super::{Details, Plan, PromptPlan, words};
 use crate::cli::Context;
 use crate::cli::failure::Failure;
 use crate::cli::prices::PriceBook;
 use crate::cli::server;
 use crate::cli::tasks;
-use crate::cli::text::{count, them, thousands};
+use crate::cli::text::{count, duration, moment, one_line, size, them, thousands};
 use crate::domain::Route;
 use crate::machine::plan::{Left, Liveness};
 use crate::machine::request::InDoubtPolicy;
@@ -31,16 +34,25 @@ pub(super) fn page(
     if plan.prompts.is_empty() {
         text.push_str("there is no prompt yet\n");
     }
-    for one in &plan.prompts {
-        text.push_str(&prompt(one, plan, context)?);
+    let nothing = Details::default();
+    let details = plan.details.iter().chain(std::iter::repeat(&nothing));
+    for (one, details) in plan.prompts.iter().zip(details) {
+        text.push_str(&prompt((one, details), plan, context)?);
         if one.left.due() > 0 {
-            text.push_str(&rendered(store, one, (examples, in_doubt))?);
+            text.push_str(&rendered(store, (one, plan), (examples, in_doubt))?);
         }
+    }
+    if let Some(by) = plan.by.as_ref().filter(|_| plan.left().due() > 0) {
+        text.push_str(&format!("\n{}\n", deadline(by)));
     }
     Ok(text)
 }
 
-fn prompt(plan: &PromptPlan, whole: &Plan, context: &Context) -> Result<String, Failure> {
+fn prompt(
+    (plan, details): (&PromptPlan, &Details),
+    whole: &Plan,
+    context: &Context,
+) -> Result<String, Failure> {
     let (prompt, left) = (&plan.prompt, plan.left);
     let place = match &plan.place {
         server::Place::Embedded => "the simulator in this program; answers are made up",
@@ -50,19 +62,26 @@ fn prompt(plan: &PromptPlan, whole: &Plan, context: &Context) -> Result<String, 
         format!("\nprompt {} version {}", prompt.name, prompt.version),
         field("model", &format!("{}, {}", prompt.spec.model, prompt.spec.endpoint.as_str())),
         field("server", place),
-        field("due", &due(plan)),
+        field("due", &due(plan, whole.ways.word())),
     ];
     if left.due() > 0 {
         let why = words::why(plan, whole.ways.limit);
         lines.push(field("route", &format!("{}, because {why}", plan.choice.route.as_str())));
         lines.extend(section("batches", &batches(plan, whole)?));
-        lines.push(field("tokens", &tokens(plan)));
+        lines.extend(section("tokens", &tokens(plan)));
+        lines.extend(section("counted", &counted(plan, context)));
+        lines.extend(section("longest", &longest(plan, details)));
         lines.extend(section("cost", &cost(plan)));
+        lines.extend(section("time", &time(plan, context)));
+        lines.extend(section("learned", &learned(plan)));
     }
     if left.answered > 0 {
         lines.push(field("answered", &count(left.answered, "request")));
     }
     lines.extend(section("not due", &not_due(left, whole.liveness, context)));
+    for warning in &details.warnings {
+        lines.push(field("warning", &warning.words));
+    }
     Ok(lines.join("\n") + "\n")
 }
 
@@ -75,7 +94,7 @@ fn section(name: &str, values: &[String]) -> Vec<String> {
     values.iter().enumerate().map(named).collect()
 }
 
-fn due(plan: &PromptPlan) -> String {
+fn due(plan: &PromptPlan, word: &str) -> String {
     let left = plan.left;
     let parts: Vec<String> = [
         (left.new, "pending"),
@@ -92,8 +111,8 @@ fn due(plan: &PromptPlan) -> String {
     }
     let limited = match plan.ways.taken_up {
         all if all == left.due() => String::new(),
-        0 => "; --limit takes up none of them".to_owned(),
-        some => format!("; --limit takes up {} of them", thousands(some)),
+        0 => format!("; {word} takes up none of them"),
+        some => format!("; {word} takes up {} of them", thousands(some)),
     };
     format!("{}: {}{limited}", count(left.due(), "request"), parts.join(", "))
 }
@@ -115,6 +134,14 @@ fn batches(plan: &PromptPlan, whole: &Plan) -> Result<Vec<String>, Failure> {
             format!(", done within {}, often sooner", spelled(profile.window))
         });
         lines.push(format!("about {}{shared}{window}", thousands(ways.batches)));
+        let largest = ways.largest;
+        let each = if ways.batches == 1 { "it has" } else { "the largest has" };
+        lines.push(format!(
+            "{each} {}, about {} and {}",
+            count(largest.requests, "request"),
+            size(largest.bytes),
+            count(largest.tokens, "input token")
+        ));
     }
     if ways.is_canary_sent {
         lines.push(
@@ -164,18 +191,159 @@ fn spelled(window: &str) -> String {
     format!("{} {}", &window[..unit], &window[unit..]).trim_end().to_owned()
 }
 
-fn tokens(plan: &PromptPlan) -> String {
+fn tokens(plan: &PromptPlan) -> Vec<String> {
     let (sample, taken_up) = (&plan.sample, plan.ways.taken_up);
-    let basis = if sample.is_guess { "guessed" } else { "as answers so far" };
+    let expected = &sample.expected;
+    let part = |tokens: u64, what: &str| match tokens {
+        0 => String::new(),
+        tokens => format!(", {} of them {what}", thousands(tokens)),
+    };
+    let out = match expected.resolved {
+        0 => "guessed".to_owned(),
+        1 => "as the answer so far".to_owned(),
+        answers => format!("as {} answers so far", thousands(answers)),
+    };
     let most = sample.most_output(taken_up).map_or_else(
-        || "no limit is set".to_owned(),
+        || "no limit is known".to_owned(),
         |most| format!("at most {}", thousands(most)),
     );
-    format!(
-        "about {} in, {} out ({basis}; {most})",
-        thousands(sample.input(taken_up)),
-        thousands(sample.output(taken_up))
-    )
+    let cached = part(sample.cached(taken_up), "cached");
+    let thought = part(sample.reasoning(taken_up), "thought");
+    vec![
+        format!("about {} in{cached} ({})", thousands(sample.input(taken_up)), expected.basis),
+        format!("about {} out{thought} ({out}; {most})", thousands(sample.output(taken_up))),
+    ]
+}
+
+/// Says what the numbers stand on, where that is not every request.
+fn counted(plan: &PromptPlan, context: &Context) -> Vec<String> {
+    let notes = &plan.sample.notes;
+    let mut lines = Vec::new();
+    if !plan.sample.is_whole() {
+        lines.push(format!(
+            "from a sample of {} of {}; `{} plan --exact` counts all",
+            thousands(notes.looked),
+            count(plan.left.due(), "request"),
+            context.program()
+        ));
+    }
+    match notes.same {
+        0 => {}
+        1 => lines.push("1 request is the same as another one, and shares its answer".to_owned()),
+        same => lines.push(format!(
+            "{} requests are the same as others, and share their answers",
+            thousands(same)
+        )),
+    }
+    lines
+}
+
+fn longest(plan: &PromptPlan, details: &Details) -> Vec<String> {
+    let Some((tokens, spot)) = plan.sample.notes.longest else { return Vec::new() };
+    let key = match &details.longest_key {
+        Some(key) if key.len() <= 40 && !is_hash(key) => format!(" ({})", one_line(key, 40)),
+        Some(_) | None => String::new(),
+    };
+    vec![format!("row #{}{key}, {} in", spot.position, count(tokens, "token"))]
+}
+
+/// Returns whether a key is that of a row without one of its own: a hash of its cells, and a number.
+fn is_hash(key: &str) -> bool {
+    key.split_once('-').is_some_and(|(hash, number)| {
+        hash.len() == 24
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+/// Says how long it would take by the ways that there are.
+fn time(plan: &PromptPlan, context: &Context) -> Vec<String> {
+    let calls = || match plan.calls_take(plan.ways.taken_up) {
+        Some(span) => format!("{} by calls ({})", span.words(), plan.rates.basis()),
+        None => format!(
+            "unknown by calls until some are answered: `{} run --sample 20`, or give --rpm or --tpm",
+            context.program()
+        ),
+    };
+    if plan.ways.taken_up == 0 {
+        return Vec::new();
+    }
+    if !plan.goes_in_batches() {
+        return vec![calls()];
+    }
+    let window = plan
+        .rates
+        .window
+        .map_or_else(String::new, |window| format!(", within {} each", spelled_span(window)));
+    let batches = match plan.batches_take() {
+        Some(span) => format!("{} in batches, going by earlier ones{window}", span.words()),
+        None => format!("unknown in batches, as none has ended yet{window}"),
+    };
+    vec![batches, calls()]
+}
+
+/// Returns whole hours as such: `24 h`.
+fn spelled_span(span: Duration) -> String {
+    match span.as_secs() {
+        secs if secs >= 3600 && secs.is_multiple_of(3600) => format!("{} h", secs / 3600),
+        _ => duration(span),
+    }
+}
+
+/// Says what the answers so far have taught.
+fn learned(plan: &PromptPlan) -> Vec<String> {
+    let expected = &plan.sample.expected;
+    if expected.resolved == 0 {
+        return Vec::new();
+    }
+    let attempts = expected.attempts;
+    let percent = |number: u64| 100.0 * number as f64 / attempts.requests.max(1) as f64;
+    let parts = [
+        (attempts.truncated, "cut by the token limit"),
+        (attempts.refused, "declined"),
+        (attempts.invalid, "not in the form asked for"),
+    ];
+    let parts = parts.iter().filter(|(number, _)| *number > 0);
+    let parts: Vec<String> =
+        parts.map(|(number, what)| format!("{:.0}% {what}", percent(*number))).collect();
+    let parts = if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) };
+    vec![format!(
+        "{}: {:.2} billed tries and {:.1} tokens out each{parts}",
+        count(expected.resolved, "request"),
+        expected.billed_each,
+        expected.output
+    )]
+}
+
+/// Says whether all can be done by the time that was asked for.
+fn deadline(by: &Deadline) -> String {
+    let at = moment(by.at);
+    let mut words = match (by.holds, by.takes) {
+        (Some(true), _) => format!("by {at}: this holds"),
+        (Some(false), Some(span)) => {
+            format!("by {at}: this does not hold, it takes {}", span.words())
+        }
+        (Some(false), None) => format!("by {at}: this does not hold"),
+        (None, Some(span)) => format!("by {at}: this may hold, it takes {}", span.words()),
+        (None, None) => format!("by {at}: nobody knows, until some requests are answered"),
+    };
+    if !by.has_batches {
+        return words;
+    }
+    words.push_str(
+        "\nwhat batches have not answered by then is cancelled, collected and goes by calls",
+    );
+    if let Some(span) = by.calls_after {
+        words.push_str(&format!("; for all of it these would take {} more", span.words()));
+    }
+    if let Some(at) = by.give() {
+        words.push_str(&format!(
+            "\n--by {} leaves them the time until {}",
+            moment(at),
+            moment(by.at)
+        ));
+    }
+    words
 }
 
 /// Says both prices, the one that is chosen first.
@@ -207,7 +375,7 @@ fn price(cost: Cost, way: &str) -> String {
     match (cost.about, cost.most) {
         (None, _) => format!("unknown{way}: no price is known for this model"),
         (Some(cost), None) => {
-            format!("about {cost}{way}; no max_tokens is set, so there is no ceiling")
+            format!("about {cost}{way}, and nobody knows at most: no limit to the output is known")
         }
         (Some(cost), Some(most)) => {
             format!("about {cost}{way}, at most {most} if nothing has to be tried again")
@@ -250,13 +418,16 @@ fn not_due(left: Left, liveness: Liveness, context: &Context) -> Vec<String> {
 
 fn rendered(
     store: &Store,
-    plan: &PromptPlan,
+    (plan, whole): (&PromptPlan, &Plan),
     (examples, in_doubt): (usize, InDoubtPolicy),
 ) -> Result<String, Failure> {
     let policy = store.project()?.policy(&plan.prompt.spec, in_doubt);
-    let template = tasks::parts(&plan.prompt, policy, &PriceBook::default())?.template;
+    let parts = &tasks::parts(&plan.prompt, policy, &PriceBook::default())?;
+    let (prompt, liveness, left) = (&plan.prompt, whole.liveness, plan.left);
+    let subject = Subject { prompt, parts, policy, liveness, left };
+    let template = &parts.template;
     let mut text = String::new();
-    for row in due_rows(store, &plan.prompt, policy, examples)? {
+    for row in due_rows(store, subject, examples)? {
         text.push_str(&format!("\n  row #{}\n", row.position));
         match template.render(&row.cells) {
             Ok(messages) => {

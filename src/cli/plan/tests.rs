@@ -5,31 +5,40 @@ use crate::cli::fixture::{Call, Fixture};
 use crate::domain::{BatchEnd, RemoteStatus, Route};
 use crate::machine::batch::BatchMove;
 
+/// 2026-11-24T00:00:00Z.
+const NOW: UnixMs = UnixMs(1_795_478_400_000);
+
 #[derive(Parser)]
 struct Typed {
     #[command(flatten)]
     ways: Ways,
+    #[command(flatten)]
+    speed: Speed,
 }
 
 /// Plans as `plan` does when this is typed.
 fn plan(fixture: &mut Fixture, typed: &str) -> Plan {
     let context = fixture.context();
     let words = std::iter::once("plan").chain(typed.split_whitespace());
+    let typed = Typed::parse_from(words);
     let wish = Wish {
-        ways: Typed::parse_from(words).ways,
+        ways: typed.ways,
         in_doubt: InDoubtPolicy::Resend,
         liveness: Liveness::Idle,
         base_url: None,
         canary: true,
         prices: &PriceBook::bundled(),
+        speed: typed.speed,
+        look: (Extent::Many, QUIETLY),
     };
     Plan::make(fixture.store(), &wish, &context).unwrap()
 }
 
 fn page_of(fixture: &mut Fixture, typed: &str) -> String {
-    let plan = plan(fixture, typed);
+    let mut plan = plan(fixture, typed);
     let mut context = fixture.context();
     context.project = "overnight.db".into();
+    plan.look_closer(fixture.store(), (None, NOW), &PriceBook::bundled()).unwrap();
     page::page(&plan, (fixture.store(), 0, InDoubtPolicy::Resend), &context).unwrap()
 }
 
@@ -47,10 +56,15 @@ prompt label version 1
   due       600 requests: 600 pending
   route     batch, because a batch costs less
   batches   about 6, done within 24 h, often sooner
+            the largest has 100 requests, about 21.0 kB and 1,400 input tokens
             1 request goes ahead by a call, to see whether the provider takes it
-  tokens    about 8,400 in, 30,000 out (guessed; at most 60,000)
-  cost      about $0.007933 in batches, at most $0.0154 if nothing has to be tried again
-            about $0.0158 by calls, at most $0.0308
+  tokens    about 8,400 in (exact)
+            about 30,000 out (guessed; at most 60,000)
+  longest   row #1 (r1), 14 tokens in
+  cost      about $0.007933 in batches, at most $0.0164 if nothing has to be tried again
+            about $0.0158 by calls, at most $0.0328
+  time      unknown in batches, as none has ended yet, within 24 h each
+            unknown by calls until some are answered: `overnight run --sample 20`, or give --rpm or --tpm
 "
     );
     let ways = plan(&mut fixture, "--batch-size 100").prompts[0].ways;

@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::estimate::{Cost, Sample};
+use super::estimate::{Cost, Sample, Subject};
+use super::time::Rates;
 use super::wish::Wish;
 use crate::cli::Context;
 use crate::cli::failure::Failure;
 use crate::cli::server;
 use crate::cli::tasks;
+use crate::cli::text::parse_duration;
 use crate::domain::Route;
 use crate::machine::batch::{Step, step};
 use crate::machine::forecast::Forecast;
-use crate::machine::packing::BatchLimits;
+use crate::machine::packing::{BatchLimits, Load};
 use crate::machine::plan::Left;
 use crate::machine::queue::Queue;
 use crate::machine::route::{Asked, Choice, HasBatches, Oversized, choose};
@@ -27,6 +29,7 @@ pub(crate) struct PromptPlan {
     pub(crate) choice: Choice,
     pub(crate) ways: Split,
     pub(super) sample: Sample,
+    pub(super) rates: Rates,
 }
 
 /// How many of a prompt's due requests would go by which way.
@@ -40,6 +43,8 @@ pub(crate) struct Split {
     pub(crate) batches: u64,
     /// Those of the batches that no prompt before this one has a request in.
     pub(crate) new_batches: u64,
+    /// What the largest of the batches holds of them.
+    pub(crate) largest: Load,
     /// Those that go by calls, the one ahead and those without room among them.
     pub(crate) calls: u64,
     /// Whether one goes ahead, to see whether the provider takes it.
@@ -84,6 +89,7 @@ impl PromptPlan {
 /// The requests of one model at one server.
 struct Lane {
     due: u64,
+    prompts: u64,
     forecast: Forecast,
     queue: Option<QueueRoom>,
 }
@@ -113,6 +119,7 @@ pub(super) fn plans(
             }
         };
         lane.due += left.due();
+        lane.prompts += 1;
         places.push((place, of));
     }
     let mut allowed = wish.ways.limit.unwrap_or(u64::MAX);
@@ -120,15 +127,22 @@ pub(super) fn plans(
     for ((prompt, left), (place, of)) in prompts.into_iter().zip(lefts).zip(places) {
         let has_batches = server::has_batches(server::provider(&prompt.spec.model)?, &place);
         let Some(lane) = lanes.get_mut(&of) else { continue };
-        let due = lane.due.min(wish.ways.limit.unwrap_or(u64::MAX));
+        let most = match wish.ways.sample {
+            Some(rows) => rows.saturating_mul(lane.prompts),
+            None => wish.ways.limit.unwrap_or(u64::MAX),
+        };
+        let due = lane.due.min(most);
         let choice = choose(wish.ways.route.into(), has_batches, due);
-        let mut sample = Sample::default();
-        if left.due() > 0 {
+        let sample = if left.due() == 0 {
+            Sample::nothing(&prompt, wish.prices.of_prompt(&prompt.spec))
+        } else {
             let policy = project.policy(&prompt.spec, wish.in_doubt);
-            let parts = tasks::parts(&prompt, policy, wish.prices)?;
-            sample = Sample::of(store, &prompt, (&parts, policy))?;
-        }
-        let taken_up = left.due().min(allowed);
+            let parts = &tasks::parts(&prompt, policy, wish.prices)?;
+            let (liveness, prompt) = (wish.liveness, &prompt);
+            Sample::of(store, Subject { prompt, parts, policy, liveness, left }, wish.look)?
+        };
+        let rates = rates(store, (&of.0, &prompt), wish)?;
+        let taken_up = left.due().min(wish.ways.sample.unwrap_or(u64::MAX)).min(allowed);
         allowed -= taken_up;
         let is_new = || -> Result<bool, StoreError> {
             let is_wanted = wish.canary && Asked::from(wish.ways.route) == Asked::Auto;
@@ -143,11 +157,33 @@ pub(super) fn plans(
             choice,
             ways: Split { taken_up, is_canary_sent, ..Split::default() },
             sample,
+            rates,
         };
         plan.ways = lane.split(&plan, wish.ways.oversized.into());
         plans.push(plan);
     }
     Ok(plans)
+}
+
+/// Asks how fast a model is at its server.
+fn rates(
+    store: &Store,
+    (server, prompt): (&str, &PromptRecord),
+    wish: &Wish<'_>,
+) -> Result<Rates, Failure> {
+    let model = prompt.spec.model.to_string();
+    let calls = store.call_times_ms(&model)?;
+    let mut batches = store.batch_times_ms((server, &model))?;
+    batches.sort_unstable();
+    let profile = server::provider(&prompt.spec.model)?.batches;
+    Ok(Rates {
+        asked: wish.speed,
+        learned: store.rate_limit(server, &model)?,
+        call_ms: (!calls.is_empty())
+            .then(|| (calls.iter().sum::<u64>() as f64 / calls.len() as f64, calls.len() as u64)),
+        batch_ms: batches.get(batches.len() / 2).copied(),
+        window: profile.and_then(|profile| parse_duration(profile.window).ok()),
+    })
 }
 
 fn lane(
@@ -177,6 +213,7 @@ fn lane(
     };
     Ok(Lane {
         due: 0,
+        prompts: 0,
         forecast: Forecast::new(limits, enqueued),
         queue: queue.limit().map(|tokens| QueueRoom {
             tokens,
@@ -205,6 +242,7 @@ impl Lane {
             in_batches: packed.in_batches,
             batches: packed.batches,
             new_batches: packed.new_batches,
+            largest: packed.largest,
             calls: ahead + crossing,
             no_room: packed.no_room,
             waiting,

@@ -1,5 +1,6 @@
 //! What is asked of the requests that are due: by which way, how many. `plan` and `run` read it alike.
 
+use super::estimate::{Extent, OnLook};
 use crate::cli::prices::PriceBook;
 use crate::cli::text::whole;
 use crate::engine::MostInBatches;
@@ -25,13 +26,38 @@ pub(crate) struct Ways {
     /// Take up at most N requests.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(1, None))]
     pub(crate) limit: Option<u64>,
+    /// Take up N rows at random: a pilot, from which `plan` learns what the rest will take.
+    #[arg(long, value_name = "N", conflicts_with = "limit", allow_negative_numbers = true, value_parser = whole::<u64>(1, None))]
+    pub(crate) sample: Option<u64>,
+    /// Draw by this number whatever is drawn; the same one draws the same.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = whole::<u64>(0, None))]
+    pub(crate) seed: u64,
 }
 
 impl Ways {
+    /// Returns the option that says how many are taken up.
+    pub(crate) fn word(&self) -> &'static str {
+        if self.sample.is_some() { "--sample" } else { "--limit" }
+    }
+
     /// Returns the bounds of a batch that are asked for.
     pub(crate) fn most(&self) -> MostInBatches {
         MostInBatches { requests: self.batch_size, bytes: None, tokens: self.batch_tokens }
     }
+}
+
+/// How fast calls may go. `plan` reads it as `run` does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Speed {
+    /// Have N requests in flight.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, Some(10_000)))]
+    pub(crate) concurrency: Option<u32>,
+    /// Send at most N requests a minute.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
+    pub(crate) rpm: Option<u32>,
+    /// Send and receive at most about N tokens a minute.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u32>(1, None))]
+    pub(crate) tpm: Option<u32>,
 }
 
 /// By which way requests go.
@@ -116,4 +142,11 @@ pub(crate) struct Wish<'a> {
     pub(crate) canary: bool,
     /// What tokens cost.
     pub(crate) prices: &'a PriceBook,
+    /// How fast calls may go.
+    pub(crate) speed: Speed,
+    /// How many of the requests are looked at, and who is told of it.
+    pub(crate) look: (Extent, OnLook<'a>),
 }
+
+/// Tells nobody.
+pub(crate) const QUIETLY: OnLook<'static> = &|_| ();

@@ -4,16 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use crate::cli::out::Out;
 use crate::cli::text::{count, duration, thousands};
 use crate::domain::{BatchStatus, Event, Outcome, State, UnixMs};
-use crate::engine::Clock;
+use crate::engine::{Clock, Control};
 use crate::simulate::Exchange;
 
 /// How often a line is said.
 const LINE_EVERY_MS: i64 = 5_000;
 /// Rows that are named of each kind of problem.
 const NAMED: usize = 5;
+/// Tries in a row, by which no request came to its end, after which none ever will; and so many more for each that is due.
+const VAIN_TRIES: u64 = 5_000;
+const VAIN_TRIES_EACH: u64 = 5;
 /// The word for answers that were cut by the token limit.
 pub(super) const TRUNCATED: &str = "truncated";
 
@@ -40,6 +45,8 @@ pub(super) struct Noted {
     pub(super) again: BTreeMap<&'static str, u64>,
     /// What happened on the way, each once.
     pub(super) remarks: Vec<String>,
+    /// Tries since a request last came to its end.
+    vain: u64,
     last_line: Option<UnixMs>,
 }
 
@@ -47,6 +54,11 @@ impl Noted {
     /// Counts the requests that have come to an end.
     pub(super) fn done(&self) -> u64 {
         self.answered + self.shared + self.failed + self.truncated
+    }
+
+    /// Says whether requests are tried again and again, and none comes to its end.
+    fn is_in_vain(&self) -> bool {
+        self.vain > VAIN_TRIES + VAIN_TRIES_EACH * self.due
     }
 
     fn came_to(&mut self, state: State, (prompt, position): (&str, i64), message: &str) {
@@ -88,6 +100,7 @@ impl Noted {
             Event::Started { due, .. } => self.due = *due,
             Event::Settled { position, prompt, outcome, error, is_retried, .. } => {
                 let message = error.as_deref().unwrap_or_default();
+                self.vain = if *is_retried { self.vain + 1 } else { 0 };
                 match (outcome, is_retried) {
                     (Outcome::Failed(class), true) => {
                         *self.again.entry(class.as_str()).or_default() += 1;
@@ -178,17 +191,32 @@ pub(super) struct Notes {
     out: Out,
     clock: Clock,
     exchange: Exchange,
+    control: UnboundedSender<Control>,
 }
 
 impl Notes {
-    pub(super) fn new(out: Out, clock: Clock, exchange: Exchange) -> Self {
-        Self { noted: Mutex::default(), out, clock, exchange }
+    pub(super) fn new(
+        out: Out,
+        clock: Clock,
+        exchange: Exchange,
+        control: UnboundedSender<Control>,
+    ) -> Self {
+        Self { noted: Mutex::default(), out, clock, exchange, control }
+    }
+
+    /// Ends a rehearsal that comes to no end by itself.
+    pub(super) fn give_up(&self) {
+        // Nobody listens only once the run has ended.
+        let _ = self.control.send(Control::Interrupt);
     }
 
     /// Takes in an event.
     pub(super) fn tell(&self, event: &Event) {
         let mut noted = self.lock();
         noted.take_in(event);
+        if noted.is_in_vain() {
+            self.give_up();
+        }
         if let Event::Batch(news) = event
             && news.status == BatchStatus::Collected
             && let Some(id) = &news.provider_id

@@ -212,7 +212,7 @@ pub(super) fn next_steps(report: &Report, (scratch, is_kept): (&Scratch, bool), 
             program(file)
         ));
     }
-    if report.noted.due > 0 {
+    if report.noted.answered > 0 {
         context.out.hint(&format!("`{} run` does it, with the same options", context.program()));
     }
 }

@@ -28,9 +28,10 @@ pub(super) fn troubles(facts: &Facts) -> Vec<Trouble> {
     if facts.has_stalled {
         troubles.push(of_the_run(
             "no_end",
-            "for three days no request came to its end, so the rehearsal was ended".to_owned(),
+            "the run would not end: requests wait or are tried again, and none comes to its end"
+                .to_owned(),
             String::new(),
-            "look at the limits below: a request that is larger than a minute allows waits for ever",
+            "what was tried again, and the limits below, say why",
         ));
     } else if let HowEnded::Stopped(problem) = &facts.how {
         troubles.push(stopped(problem));
@@ -150,9 +151,10 @@ fn failed(class: FailureClass, prompt: &str) -> (String, String) {
             "are too long for the model",
             "shorten those rows, or name a model with a larger context".to_owned(),
         ),
-        FailureClass::RequestTooLarge => {
-            ("are larger than the server takes", "shorten those rows".to_owned())
-        }
+        FailureClass::RequestTooLarge => (
+            "are larger than the server takes",
+            "shorten those rows, or have the limit raised that is named".to_owned(),
+        ),
         FailureClass::InvalidRequest => (
             "would be refused as they are",
             format!("`PROGRAM plan --examples 1` shows what is sent; {next}"),

@@ -123,7 +123,7 @@ fn settings(
     let profile = played.provider.batches;
     let plain = Settings::new(Clock::now);
     Settings {
-        seed: args.seed,
+        seed: args.ways.seed,
         latency: LATENCY,
         latency_jitter: JITTER,
         // Where the window is not known, none is made up.

@@ -33,7 +33,9 @@ use super::task::{Job, Task, encode};
 use super::transport::Transport;
 use super::worker::Landed;
 use super::world::World;
-use crate::domain::{Event, Problem, PromptId, RequestId, Route, RunId, State, Tally, UnixMs};
+use crate::domain::{
+    Event, Problem, PromptId, RequestId, Route, RowId, RunId, State, Tally, UnixMs,
+};
 use crate::machine::budget::Budget;
 use crate::machine::pace::{Permit, Rates};
 use crate::machine::stop::Watchdog;
@@ -61,6 +63,8 @@ pub(super) struct Outfit {
     pub(super) feeders: Vec<UnboundedSender<Feed>>,
     pub(super) desk: Desk,
     pub(super) budget: Budget,
+    /// The rows that the run is for, where it is not for all.
+    pub(super) sample: Option<Arc<Vec<RowId>>>,
     pub(super) writer: Writer,
     pub(super) transport: Transport,
     pub(super) world: World,
@@ -139,7 +143,13 @@ impl Dispatcher {
             for (lane, due) in self.first_feed.take().into_iter().flatten().enumerate() {
                 if due > 0 {
                     let route = self.outfit.desk.route(lane, due);
-                    self.feed(lane, Feed::Everything(route));
+                    self.feed(
+                        lane,
+                        match &self.outfit.sample {
+                            Some(rows) => Feed::OfRows(Arc::clone(rows), route),
+                            None => Feed::Everything(route),
+                        },
+                    );
                 }
             }
         }
