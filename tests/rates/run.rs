@@ -266,6 +266,7 @@ impl Plan<'_> {
             in_doubt: InDoubtPolicy::Resend,
             reuse: true,
             limit: Some(u64::from(self.limit)),
+            sample: None,
             budget: Budget::default(),
             batches: BatchPlan {
                 asked: Asked::Realtime,

@@ -120,7 +120,11 @@ fn headers_may_come_seldom_or_say_only_a_part() {
         hold(STEADY, "no reset", &words(Words { reset: false, ..ALL }));
         let window = Scene { rpm: Some((Shape::Window { age_s: 10.0 }, limit)), ..bucket.clone() };
         let part = Words { remaining: false, ..ALL };
-        hold(Demand { used: 0.93, ..STEADY }, "no remaining, window", &Scene { words: part, ..window.clone() });
+        hold(
+            Demand { used: 0.93, ..STEADY },
+            "no remaining, window",
+            &Scene { words: part, ..window.clone() },
+        );
     }
 }
 
