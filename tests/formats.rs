@@ -31,7 +31,7 @@ fn open(folder: &Folder) -> Connection {
 fn can_handle_future_schema() {
     let folder = new_project();
     folder.write("a.csv", "text\na\n").ok(&["add", "a.csv"]);
-    open(&folder).execute_batch("PRAGMA user_version = 3").unwrap();
+    open(&folder).execute_batch("PRAGMA user_version = 4").unwrap();
     let before = std::fs::read(folder.file("overnight.db")).unwrap();
     let commands: [&[&str]; 9] = [
         &["add", "a.csv"],
@@ -47,7 +47,7 @@ fn can_handle_future_schema() {
     for args in commands {
         let said = folder.run(args).ends(1);
         assert!(said.stdout.is_empty(), "{said:?}");
-        let words = "overnight.db has format 3, this overnight knows formats up to 2";
+        let words = "overnight.db has format 4, this overnight knows formats up to 3";
         assert!(said.stderr.contains(words), "{said:?}");
         assert!(said.stderr.contains("hint: a newer overnight made it"), "{said:?}");
         assert!(std::fs::read(folder.file("overnight.db")).unwrap() == before, "{args:?}");
@@ -265,7 +265,7 @@ fn an_old_file_becomes_what_a_new_one_is() {
                    FROM sqlite_schema AS entry JOIN pragma_table_info(entry.name) AS field ORDER BY 1, 2";
     let applied = "SELECT version, name FROM migration ORDER BY 1";
     let new = new_project();
-    assert_eq!(query(&new, applied), [["1", "first_format"], ["2", "batches"]]);
+    assert_eq!(query(&new, applied), [["1", "first_format"], ["2", "batches"], ["3", "money"]]);
     for name in ["format-1", "format-2"] {
         let (old, _) = old_project(name);
         old.ok(&["status"]);

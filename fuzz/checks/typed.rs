@@ -7,7 +7,7 @@ use jiff::Zoned;
 use overnight::cli::typed;
 use overnight::domain::{Endpoint, ModelName, UnixMs, Usage};
 use overnight::input::Format;
-use overnight::machine::prices::PriceTable;
+use overnight::machine::prices::{PriceTable, Terms};
 use overnight::provider::{catalog, endpoint_url};
 use overnight::simulate::Faults;
 
@@ -58,9 +58,24 @@ fn check_names(text: &str) {
     }
 }
 
+fn simulated() -> ModelName {
+    ModelName { provider: "simulated".to_owned(), model: "small".to_owned() }
+}
+
 fn check_prices(text: &str) {
-    let Ok(table) = PriceTable::parse(text) else { return };
     let model = ModelName { provider: "openai".to_owned(), model: "m".to_owned() };
+    let of_a_model =
+        format!(r#"{{"m": {{"output_cost_per_token": 1e-6, "input_cost_per_token": {text}}}}}"#);
+    for text in [text, &of_a_model] {
+        let Ok(table) = PriceTable::read(text, std::slice::from_ref(&model)) else { continue };
+        let listed = table
+            .listed(&model)
+            .copied()
+            .unwrap_or(*PriceTable::bundled().listed(&simulated()).unwrap());
+        assert_eq!(Terms::of(&listed).listed("openai"), listed);
+        assert!(Terms::of(&listed).is_sound());
+    }
+    let Ok(table) = PriceTable::parse(text) else { return };
     let usage = Usage { input: u64::MAX / 4, cached: 7, output: u64::MAX / 4, reasoning: 0 };
     if let Some(listed) = table.listed(&model) {
         assert!(listed.price.of(usage).0 >= 0 && listed.batch.of(usage).0 >= 0);

@@ -16,7 +16,7 @@ use super::prices::{PriceBook, PricesArg};
 use super::tasks;
 use crate::engine::{AuditPlan, AuditReport, Clock, audit};
 use crate::machine::request::{InDoubtPolicy, Policy};
-use crate::store::PromptRecord;
+use crate::store::{PromptRecord, Store};
 
 /// Check everything on record: bodies, replies, answers, states, sums, money; count doubts and double buys.
 #[derive(clap::Args)]
@@ -70,7 +70,7 @@ pub(crate) fn run(_: Args, context: &Context) -> Result<Exit, Failure> {
         }
     };
     // A file that cannot be read is told of below.
-    let book = context.open_to_read().map_err(Failure::from);
+    let book = Store::open_as_it_is(&context.project).map_err(Failure::from);
     let book = book.and_then(|store| PriceBook::load(&store, &PricesArg::default()));
     let book = book.unwrap_or_else(|_| PriceBook::bundled());
     let make = |prompt: &PromptRecord| {

@@ -157,6 +157,7 @@ async fn cancel(
         in_doubt: InDoubt::Hold,
         reuse: true,
         limit: Some(0),
+        sample: None,
         budget: Budget::default(),
         timeout: args.timeout,
     };

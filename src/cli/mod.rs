@@ -22,6 +22,7 @@ mod price;
 mod prices;
 mod progress;
 mod prompt;
+mod rehearse;
 mod remove;
 mod retry;
 mod rows;
@@ -117,6 +118,7 @@ enum Command {
     Prompt(prompt::Args),
     Plan(plan::Args),
     Price(price::Args),
+    Rehearse(rehearse::Args),
     Run(run::Args),
     Status(status::Args),
     Cancel(cancel::Args),
@@ -246,6 +248,7 @@ fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
         Command::Prompt(args) => prompt::run(args, context),
         Command::Plan(args) => plan::run(args, context),
         Command::Price(args) => price::run(args, context),
+        Command::Rehearse(args) => rehearse::run(args, context),
         Command::Run(args) => run::run(args, context),
         Command::Status(args) => status::run(args, context),
         Command::Cancel(args) => cancel::run(args, context),

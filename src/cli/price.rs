@@ -20,17 +20,18 @@ use crate::store::{PromptRecord, Store};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  overnight price                                          what the models of the prompts cost, and who says so
-  overnight price qwen3 --price-in 0 --price-out 0
+  overnight price                       what the models of the prompts cost, and by whose word
+  overnight price --prices prices.json  what they would cost by a file
   overnight price gpt-5-mini --price-in 0.25 --price-cached 0.025 --price-out 2 --batch-discount 50
-  overnight price openai/qwen3 --max-output-tokens 8192    how long a reply can be, for --max-cost
+  overnight price qwen3 --price-in 0 --price-out 0 --max-output-tokens 8192
   overnight price qwen3 --remove
 
-A price that is set here counts before that of a file (`overnight run --prices FILE`), and that before
-the table in the program. Where no cached price is said, cached tokens cost what others do; where no
-discount is said, a batch costs what is usual at the provider. What is on record as spent stays.")]
+A price that is set here counts before one of a file, and that before the table in the program;
+`overnight run --prices FILE` remembers what its file says of the models that it asks. Where no
+cached price is said, cached tokens cost what others do; where no discount is said, a batch costs
+what is usual at the provider. What is on record as spent stays as it is.")]
 pub(crate) struct Args {
-    /// The model as PROVIDER/MODEL; a bare name is OpenAI's. Without one, those of all prompts.
+    /// The model as PROVIDER/MODEL; a bare name is OpenAI's. Without one, those of all prompts, as with `list`.
     #[arg(value_name = "MODEL")]
     model: Option<String>,
     #[command(flatten)]

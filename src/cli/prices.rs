@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::failure::Failure;
 use super::{program, shell_word};
 use crate::domain::{ModelName, PriceOrigin, PromptSpec, UnixMs};
-use crate::engine::Prices;
+use crate::engine::{Prices, Task};
 use crate::machine::prices::{
     CommunityError, ListedPrice, Nearness, PriceError, PriceTable, Terms,
 };
@@ -175,6 +175,24 @@ pub(crate) fn wanted(store: &Store) -> Result<Vec<ModelName>, StoreError> {
     let mut seen = std::collections::HashSet::new();
     models.retain(|model| seen.insert(model.clone()));
     Ok(models)
+}
+
+/// Puts the prices that a run goes by, prompt by prompt, beside its settings: an audit holds its costs against them, whatever
+/// counts by then.
+pub(crate) fn beside(settings: &str, tasks: &[Task]) -> String {
+    let price = |task: &Task| {
+        let Prices { realtime, batch, .. } = task.price;
+        let terms = realtime.zip(batch).map(|(price, batch)| Terms::of_prices(price, batch));
+        (task.prompt.id.to_string(), serde_json::to_value(terms).unwrap_or_default())
+    };
+    let prices: serde_json::Map<String, Value> = tasks.iter().map(price).collect();
+    match serde_json::from_str(settings) {
+        Ok(Value::Object(mut settings)) => {
+            settings.insert("prices".to_owned(), Value::Object(prices));
+            Value::Object(settings).to_string()
+        }
+        Ok(_) | Err(_) => settings.to_owned(),
+    }
 }
 
 /// Says whether requests are billed as tables know it. A flexible tier costs less, so that their price is a ceiling to it; one

@@ -1,6 +1,6 @@
 //! `overnight run`: sends what is due and records what comes back.
 
-mod budget;
+pub(crate) mod budget;
 mod ending;
 mod estimate;
 mod setup;
@@ -18,16 +18,17 @@ pub(crate) use self::setup::Setup;
 use super::Context;
 use super::failure::{Exit, Failure};
 use super::plan::{Extent, InDoubt, Plan, QUIETLY, Speed, Ways, Wish};
-use super::prices::{PriceBook, PricesArg};
+use super::prices::{self, PriceBook, PricesArg};
 use super::progress::Progress;
 use super::server;
 use super::text::{count, moment, parse_some_duration, parse_time, them, thousands, whole};
-use crate::domain::{Event, NanoUsd, Oversized, UnixMs};
+use crate::domain::{Event, NanoUsd, Oversized, RowId, UnixMs};
 use crate::engine::{self, BatchPlan, Clock, Control, Purpose, RunPlan, Transport, World};
 use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
-use crate::store::{RunFacts, RunLock, Store};
+use crate::machine::request::InDoubtPolicy;
+use crate::store::{RunFacts, RunLock, Sampled, Store};
 use soundness::Soundness;
 
 /// What may be spent without asking, on a terminal.
@@ -41,6 +42,7 @@ const LOCK_TRIES: u32 = 20;
 Examples:
   overnight run
   overnight run --limit 20                 tries the first 20 rows
+  overnight run --sample 20                tries 20 rows at random; `overnight plan` learns from them
   overnight run --dry-run                  says what it would send
   overnight run --max-cost 5               stops before more than 5 USD can have been spent, in all runs together
   overnight run --concurrency 64 --rpm 500
@@ -281,6 +283,17 @@ async fn carry_out(
     store: Store,
     context: &Context,
 ) -> Result<Exit, Failure> {
+    let (limit, sample) = match draw(&store, &args.ways, args.in_doubt.into())? {
+        Some(drawn) => {
+            context.out.say(&format!(
+                "a sample of {}, drawn with seed {}",
+                count(drawn.rows.len() as u64, "row"),
+                args.ways.seed
+            ));
+            (Some(drawn.requests), Some(drawn.rows))
+        }
+        None => (args.ways.limit, None),
+    };
     let given = (args.base_url.as_deref(), args.in_doubt.into(), book);
     let setup = Setup::make(&store, given, context).await?;
     let batches = BatchPlan {
@@ -299,12 +312,23 @@ async fn carry_out(
         pace: PaceSettings { concurrency: args.concurrency, rpm: args.rpm, tpm: args.tpm },
         in_doubt: args.in_doubt,
         reuse: !args.no_reuse,
-        limit: args.ways.limit,
+        limit,
+        sample,
         budget,
         timeout: args.timeout,
         settings: settings(args),
     };
     execute(setup, how, store, context).await
+}
+
+/// Draws the rows of a pilot, if one is asked for.
+pub(crate) fn draw(
+    store: &Store,
+    ways: &Ways,
+    in_doubt: InDoubtPolicy,
+) -> Result<Option<Sampled>, Failure> {
+    let Some(wanted) = ways.sample else { return Ok(None) };
+    Ok(Some(store.sample(&store.live_prompts()?, in_doubt, (wanted, ways.seed))?))
 }
 
 /// How a run is carried out.
@@ -315,6 +339,8 @@ pub(crate) struct How {
     pub(crate) in_doubt: InDoubt,
     pub(crate) reuse: bool,
     pub(crate) limit: Option<u64>,
+    /// The rows of a pilot; `limit` says how many requests they have.
+    pub(crate) sample: Option<Vec<RowId>>,
     pub(crate) budget: Budget,
     pub(crate) timeout: Duration,
     /// As JSON, for the record.
@@ -333,7 +359,7 @@ pub(crate) async fn execute(
         .map_err(|error| Failure::error("cannot set up the HTTP client").caused_by(&error))?;
     let run = store.start_run(&RunFacts {
         started_at: Clock::now(),
-        settings_json: how.settings,
+        settings_json: prices::beside(&how.settings, &setup.tasks),
         process_id: std::process::id(),
         host: context.settings.host(),
     })?;
@@ -351,6 +377,7 @@ pub(crate) async fn execute(
         in_doubt: how.in_doubt.into(),
         reuse: how.reuse,
         limit: how.limit,
+        sample: how.sample,
         budget: how.budget,
         batches: BatchPlan { servers: setup.servers, ..how.batches },
         transport,
@@ -371,7 +398,7 @@ pub(crate) async fn execute(
 
 fn settings(args: &Args) -> String {
     json!({
-        "limit": args.ways.limit, "concurrency": args.concurrency, "rpm": args.rpm, "tpm": args.tpm,
+        "limit": args.ways.limit, "sample": args.ways.sample, "seed": args.ways.sample.map(|_| args.ways.seed), "concurrency": args.concurrency, "rpm": args.rpm, "tpm": args.tpm,
         "timeout_ms": args.timeout.as_millis() as u64, "base_url": args.base_url,
         "max_cost_usd": args.max_cost.map(NanoUsd::usd),
         "in_doubt": match args.in_doubt { InDoubt::Resend => "resend", InDoubt::Hold => "hold" },

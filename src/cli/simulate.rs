@@ -148,7 +148,7 @@ fn settings(args: &Args) -> Settings {
         batch_requests: args.batch_requests,
         batch_bytes: args.batch_bytes,
         enqueued_tokens: args.enqueued_tokens,
-        now: Clock::now,
+        ..Settings::new(Clock::now)
     }
 }
 
@@ -449,7 +449,7 @@ mod tests {
             batch_requests: 10,
             batch_bytes: 999,
             enqueued_tokens: Some(90_000),
-            now: Clock::now,
+            ..Settings::new(Clock::now)
         };
         assert_eq!(format!("{read:?}"), format!("{expected:?}"));
     }

@@ -32,7 +32,6 @@ impl Clock {
     }
 
     /// Starts a clock whose time of day begins at `from` and goes by the runtime's time.
-    #[doc(hidden)]
     pub fn simulated(from: UnixMs) -> Self {
         Self { start: Instant::now(), day: Day::From(from) }
     }

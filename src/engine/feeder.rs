@@ -46,6 +46,8 @@ pub(super) enum Fed {
 pub(super) enum Feed {
     /// Everything that is due.
     Everything(Route),
+    /// What is due of these rows.
+    OfRows(Arc<Vec<RowId>>, Route),
     /// What is due again of a batch's requests.
     OfBatch {
         batch: BatchId,
@@ -115,6 +117,16 @@ impl Feeder {
                 let manner = Manner { route, is_counted: false, room };
                 for task in &self.mine {
                     self.feed_task(*task, manner).await?;
+                }
+            }
+            Feed::OfRows(rows, route) => {
+                let manner = Manner { route, is_counted: false, room };
+                for row in rows.iter() {
+                    for task in &self.mine {
+                        if let Some(due) = self.store.due_of_row(self.tasks[*task].id(), *row)? {
+                            self.hand_over(*task, due, manner).await?;
+                        }
+                    }
                 }
             }
             Feed::OfBatch { batch, route, is_counted } => {

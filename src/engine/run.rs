@@ -27,8 +27,8 @@ use crate::machine::request::InDoubtPolicy;
 use crate::machine::route::{Asked, HasBatches};
 use crate::store::{BatchRecord, Codec, Fuse, PromptRecord, Store, StoreError};
 
-/// For how long a provider's word on its queue is remembered: accounts grow.
-const QUEUE_LIMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// For how long a provider's word on its queue, and its rates, are remembered: accounts grow.
+const LIMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Told of every event, on the dispatcher's own thread: must be quick.
 pub(super) type Watch = Box<dyn Fn(Event) + Send>;
@@ -56,6 +56,8 @@ pub struct RunPlan {
     pub reuse: bool,
     /// At most so many requests are taken up.
     pub limit: Option<u64>,
+    /// The rows that are taken up, where a pilot takes only some. `limit` says how many requests that are.
+    pub sample: Option<Vec<RowId>>,
     /// What may be spent, and what counts against it by now.
     pub budget: Budget,
     /// What goes into batches, and how.
@@ -158,14 +160,18 @@ pub async fn run_with(
     let limit = if is_for_answers { plan.limit } else { Some(0) };
     let due: u64 = before.iter().map(Left::due).sum::<u64>().min(limit.unwrap_or(u64::MAX));
     let answered = before.iter().map(|left| left.answered).sum();
-    store.forget_queue_limits(UnixMs(now.0 - QUEUE_LIMITS_KEPT_MS))?;
+    store.forget_queue_limits(UnixMs(now.0 - LIMITS_KEPT_MS))?;
+    store.forget_rate_limits(UnixMs(now.0 - LIMITS_KEPT_MS))?;
     let open_batches = store.open_batches()?;
     let in_batches = open_batches.iter().map(|batch| batch.requests).sum();
     watch(Event::Started { run: plan.run, due, answered, in_batches });
     prepare_codecs(&mut store, &tasks)?;
 
     let layout = Layout::of(&tasks, &open_batches);
-    let lanes: Vec<Lane> = layout.lanes.iter().map(|_| Lane::new(Pace::new(plan.pace))).collect();
+    let lane = |(server, model): &(String, String)| {
+        Ok(Lane::new(Pace::new(plan.pace, store.rate_limit(server, model)?)))
+    };
+    let lanes = layout.lanes.iter().map(lane).collect::<Result<Vec<_>, StoreError>>()?;
     let desk = desk(&store, (&tasks, &layout), (open_batches, &plan.batches), &before)?;
     let (fed_out, fed) = unbounded_channel();
     let (landing, landed) = unbounded_channel();
@@ -205,6 +211,7 @@ pub async fn run_with(
         feeders,
         desk,
         budget: plan.budget,
+        sample: plan.sample.map(Arc::new),
         writer,
         transport: plan.transport,
         world: plan.world,
@@ -220,12 +227,18 @@ pub async fn run_with(
     let inbox = Inbox { fed, landed, stepped, receipts, control };
     let mut dispatcher = Dispatcher::new(outfit);
     dispatcher.feed_first(first);
-    let Ended { writer, tally, stopped, left_behind } = dispatcher.work(inbox).await;
+    let Ended { writer, tally, stopped, left_behind, learned } = dispatcher.work(inbox).await;
     // They have ended, or end at their next word: nobody listens to them any more.
     for feeder in carried {
         feeder.end().await;
     }
-    let store = scribe.finish(writer).await.ok_or(EngineError::WriterGone)?;
+    let mut store = scribe.finish(writer).await.ok_or(EngineError::WriterGone)?;
+    if !matches!(stopped, Some(Problem::Record { .. })) {
+        let learned_at = plan.world.clock.time_of_day();
+        for (of, rates) in layout.lanes.iter().zip(learned) {
+            store.learn_rate_limit(of, rates, learned_at)?;
+        }
+    }
     let how = match stopped {
         // What is set aside for them may come back.
         Some(Problem::Budget { .. }) if left_behind.batches > 0 => {

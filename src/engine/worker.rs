@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::machine::answer_check::AnswerCheck;
 use crate::machine::pace::LimitSeen;
 use crate::provider::{
-    RateHeaders, ReplyHeaders, reading as read_reply, refuses_schemas, wait_in_message,
+    RateHeaders, ReplyHeaders, Window, reading as read_reply, refuses_schemas, wait_in_message,
 };
 use crate::store::{Codec, Packed};
 
@@ -36,8 +36,8 @@ pub(super) struct Landed {
     /// The plain reply, while the prompt has no dictionary for its replies yet.
     pub(super) first_reply: Option<Bytes>,
     pub(super) asked_pause: Option<Duration>,
-    pub(super) requests_limit: Option<LimitSeen>,
-    pub(super) tokens_limit: Option<LimitSeen>,
+    pub(super) requests_limit: LimitSeen,
+    pub(super) tokens_limit: LimitSeen,
     pub(super) took: Duration,
     /// The reply's share of the memory for replies, until it is on record.
     pub(super) room: Option<Room>,
@@ -120,11 +120,13 @@ fn read(
     landed.asked_pause = limits.retry_after.or_else(|| {
         landed.error.as_deref().filter(|_| reply.status == 429).and_then(wait_in_message)
     });
-    landed.requests_limit = seen(limits.requests.limit, limits.requests.remaining);
+    landed.requests_limit = seen(limits.requests);
     let tokens = landed.usage.map_or(0, |usage| usage.input + usage.output) as f64;
     // A minute that has no room for what was just served is none of this model's.
-    landed.tokens_limit =
-        seen(limits.tokens.limit, limits.tokens.remaining).filter(|seen| seen.per_minute >= tokens);
+    let of_tokens = seen(limits.tokens);
+    if of_tokens.per_minute.is_some_and(|limit| limit >= tokens) {
+        landed.tokens_limit = of_tokens;
+    }
     pack(task, reply, &mut landed);
     landed
 }
@@ -138,9 +140,12 @@ fn pack(task: &Task, reply: &Reply, landed: &mut Landed) {
     landed.reply = codec.unwrap_or_else(Codec::plain).pack(&reply.body).ok();
 }
 
-fn seen(limit: Option<u64>, remaining: Option<u64>) -> Option<LimitSeen> {
-    let (per_minute, remaining) = limit.zip(remaining)?;
-    Some(LimitSeen { per_minute: per_minute as f64, remaining: remaining as f64 })
+fn seen(window: Window) -> LimitSeen {
+    LimitSeen {
+        per_minute: window.limit.map(|limit| limit as f64),
+        remaining: window.remaining.map(|remaining| remaining as f64),
+        reset: window.reset,
+    }
 }
 
 /// A reading with the prompt's own demands applied.
@@ -205,8 +210,8 @@ impl Landed {
             reply: None,
             first_reply: None,
             asked_pause: None,
-            requests_limit: None,
-            tokens_limit: None,
+            requests_limit: LimitSeen::default(),
+            tokens_limit: LimitSeen::default(),
             took,
             room: None,
         }

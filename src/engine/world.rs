@@ -19,6 +19,11 @@ use crate::store::{Fuse, Receipt, Store, Turn, Writer, Writing};
 /// The longest that a simulated commit takes.
 const LONGEST_COMMIT_MS: u64 = 40;
 
+/// How long a commit takes on a usual disk.
+const USUAL_COMMIT_MS: u64 = 3;
+/// What is committed together there.
+const MOST_IN_A_COMMIT: usize = 1024;
+
 /// What a run stands on.
 #[derive(Clone, Copy, Debug)]
 pub struct World {
@@ -31,8 +36,17 @@ pub struct World {
 pub(super) enum Hands {
     /// Threads, and tasks of a runtime that may have several.
     Threads,
-    /// Tasks of a `LocalSet` alone. The commits' durations and sizes are drawn from the seed.
-    OneThread { seed: u64 },
+    /// Tasks of a `LocalSet` alone.
+    OneThread(Commits),
+}
+
+/// How commits go where one thread does everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commits {
+    /// Their durations and sizes are drawn from the seed, so that whatever can come between comes.
+    Drawn { seed: u64 },
+    /// As soon and as large as on a disk.
+    AsOnADisk,
 }
 
 /// A thread or task that ends by itself.
@@ -56,7 +70,13 @@ impl World {
     /// Returns one that lives on a single thread, inside of a `LocalSet`, and by `clock`.
     #[doc(hidden)]
     pub fn simulated(clock: Clock, seed: u64) -> Self {
-        Self { clock, hands: Hands::OneThread { seed } }
+        Self { clock, hands: Hands::OneThread(Commits::Drawn { seed }) }
+    }
+
+    /// Returns one that lives on a single thread, inside of a `LocalSet`, by `clock`, and is else as the machine's:
+    /// for a run that is only rehearsed.
+    pub fn rehearsed(clock: Clock) -> Self {
+        Self { clock, hands: Hands::OneThread(Commits::AsOnADisk) }
     }
 
     /// Starts whoever writes the record.
@@ -68,11 +88,11 @@ impl World {
     ) -> std::io::Result<(Writer, Scribe)> {
         match self.hands {
             Hands::Threads => Ok((Writer::start_with(store, receipts, fuse)?, Scribe::Thread)),
-            Hands::OneThread { seed } => {
+            Hands::OneThread(commits) => {
                 let stirred = Arc::new(Notify::new());
                 let stir = Arc::clone(&stirred);
                 let (writer, writing) = Writer::by_hand(store, receipts, move || stir.notify_one());
-                let work = write_by_turns(writing, stirred, fastrand::Rng::with_seed(seed));
+                let work = write_by_turns(writing, stirred, commits);
                 Ok((writer, Scribe::Task(tokio::task::spawn_local(work))))
             }
         }
@@ -92,9 +112,7 @@ impl World {
                 let work = move || runtime.block_on(feeder.work(asked));
                 Ok(Carried::Thread(thread.spawn(work)?))
             }
-            Hands::OneThread { .. } => {
-                Ok(Carried::Task(tokio::task::spawn_local(feeder.work(asked))))
-            }
+            Hands::OneThread(_) => Ok(Carried::Task(tokio::task::spawn_local(feeder.work(asked)))),
         }
     }
 }
@@ -107,7 +125,7 @@ impl Hands {
     ) -> JoinHandle<T> {
         match self {
             Self::Threads => tokio::spawn(work),
-            Self::OneThread { .. } => tokio::task::spawn_local(work),
+            Self::OneThread(_) => tokio::task::spawn_local(work),
         }
     }
 
@@ -118,7 +136,7 @@ impl Hands {
     ) -> Option<T> {
         match self {
             Self::Threads => tokio::task::spawn_blocking(work).await.ok(),
-            Self::OneThread { .. } => Some(work()),
+            Self::OneThread(_) => Some(work()),
         }
     }
 }
@@ -147,14 +165,18 @@ impl Scribe {
 }
 
 /// Writes as the writer's thread would, with commits that take their time.
-async fn write_by_turns(
-    mut writing: Writing,
-    stirred: Arc<Notify>,
-    mut rng: fastrand::Rng,
-) -> Store {
+async fn write_by_turns(mut writing: Writing, stirred: Arc<Notify>, commits: Commits) -> Store {
+    let mut rng = fastrand::Rng::with_seed(match commits {
+        Commits::Drawn { seed } => seed,
+        Commits::AsOnADisk => 0,
+    });
     loop {
-        tokio::time::sleep(Duration::from_millis(rng.u64(..LONGEST_COMMIT_MS))).await;
-        match writing.turn(1 << rng.u32(..10)) {
+        let (takes_ms, most) = match commits {
+            Commits::Drawn { .. } => (rng.u64(..LONGEST_COMMIT_MS), 1 << rng.u32(..10)),
+            Commits::AsOnADisk => (USUAL_COMMIT_MS, MOST_IN_A_COMMIT),
+        };
+        tokio::time::sleep(Duration::from_millis(takes_ms)).await;
+        match writing.turn(most) {
             Turn::Wrote => {}
             Turn::Nothing => stirred.notified().await,
             Turn::Over => return writing.into_store(),

@@ -19,5 +19,6 @@ pub mod replay;
 pub mod request;
 pub mod retry;
 pub mod route;
+pub mod sample;
 pub mod stop;
 pub mod tokens;

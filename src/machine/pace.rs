@@ -1,17 +1,34 @@
 //! How fast to send: how many at once, and how soon the next one.
 //!
-//! Additive growth while answers come, a cut when the provider says it is too much, a pause where it
-//! asks for one, and token buckets for the rates that a person or the provider's headers set.
+//! Each limit has its own keeper, and a call goes when none objects:
+//!
+//! ```text
+//!   crowd     how many are under way: by hand, or as many as pay       (latency)
+//!   bucket    the rates that a person set: hard, in every minute       (--rpm, --tpm)
+//!   told      the limits that headers tell of                          (x-ratelimit-*, …)
+//!   ceiling   the rate that refusals teach where headers do not        (429)
+//!   pause     what the provider asked for, or what a breakdown calls for
+//! ```
+//! `sent` numbers the calls, so that a reply can be set against what went after it.
 //! Pure: time is the time since the run began, handed in; nothing here sleeps.
+
+mod bucket;
+mod ceiling;
+mod crowd;
+mod minute;
+mod sent;
+mod told;
 
 use std::time::Duration;
 
 use crate::domain::FailureClass;
+use bucket::Bucket;
+use ceiling::{Ceiling, Refusal};
+use crowd::Crowd;
+use sent::Sent;
+pub use told::LimitSeen;
+use told::{Said, Told, Unit};
 
-/// Where the number in flight starts when nobody said otherwise.
-const START: u32 = 8;
-/// How far it grows when nobody said otherwise.
-const DEFAULT_CAP: u32 = 256;
 /// Failures in a row, with no answer between, after which a provider that has answered is taken to be away.
 const AWAY_AFTER: u32 = 12;
 /// The longest pause between two looks at a provider that is away.
@@ -24,6 +41,16 @@ const MOST_OFF: u64 = 8;
 const MOST_UNGUESSED: u64 = 20_000;
 /// Cuts closer together than this are one cut: they answer to the same burst.
 const ONE_CUT: Duration = Duration::from_secs(1);
+/// For as long as nothing has landed, one more may go after each such while: an account that has nothing left says so
+/// to a single call as well as to eight.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// Refusals of calls sent at one time come in by about so much apart.
+const A_BIT: Duration = Duration::from_millis(20);
+/// A share of refused calls, of about the last hundred, above which headers are not believed any more.
+const TROUBLE: f64 = 0.08;
+const OF_THE_LAST: f64 = 0.01;
+/// After so many replies without a word of a limit that was remembered, it is forgotten.
+const SILENT: u32 = 20;
 
 /// What a person asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,169 +95,176 @@ pub struct Failed {
     pub is_first_try: bool,
 }
 
-/// What a provider's headers say of one of its limits.
+/// A call that has landed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct LimitSeen {
-    /// So many a minute.
-    pub per_minute: f64,
-    /// So many are left now.
-    pub remaining: f64,
+pub struct Landed {
+    /// What [`Pace::start`] gave to it.
+    pub number: u64,
+    /// How long it was under way.
+    pub took: Duration,
+    /// The tokens that it was guessed to take.
+    pub guessed: u64,
+    /// The tokens that it took, where the provider has counted.
+    pub counted: Option<u64>,
+    /// What its headers say of requests a minute.
+    pub requests: LimitSeen,
+    /// What its headers say of tokens a minute.
+    pub tokens: LimitSeen,
+    /// How it went.
+    pub how: Landing,
 }
 
-/// What the headers of one reply say.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Heard {
-    /// The number of its request.
-    pub number: u64,
-    /// How long the request was under way.
-    pub took: Duration,
-    /// Of requests a minute.
-    pub requests: Option<LimitSeen>,
-    /// Of tokens a minute.
-    pub tokens: Option<LimitSeen>,
+/// The rates that a provider was found to allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests a minute.
+    pub requests: Option<u64>,
+    /// Tokens a minute.
+    pub tokens: Option<u64>,
 }
 
 /// The pace at one model of one provider.
 #[derive(Clone, Debug)]
 pub struct Pace {
-    cap: u32,
-    limit: f64,
-    doubling: bool,
-    in_flight: u32,
-    started: u64,
+    crowd: Crowd,
+    sent: Sent,
+    requests: Option<Bucket>,
+    tokens: Option<Bucket>,
+    told_requests: Option<Told>,
+    told_tokens: Option<Told>,
+    ceiling: Option<Ceiling>,
+    /// The share of refused calls, of about the last hundred.
+    trouble: f64,
     last_cut: Option<Duration>,
     paused_until: Duration,
     failures_in_a_row: u32,
     has_served: bool,
-    requests: Option<Bucket>,
-    tokens: Option<Bucket>,
-    seen_requests: Option<Bucket>,
-    seen_tokens: Option<Bucket>,
+    first_start: Option<Duration>,
+    has_landed: bool,
 }
 
 impl Pace {
-    /// Starts at what a person asked for, else low.
-    pub fn new(settings: PaceSettings) -> Self {
-        let cap = settings.concurrency.unwrap_or(DEFAULT_CAP).max(1);
-        let start = settings.concurrency.unwrap_or(START).max(1);
+    /// Starts at what a person asked for, else low, and from what another run has learned.
+    pub fn new(settings: PaceSettings, remembered: Rates) -> Self {
+        let told = |unit, limit: u64| Told::remembered(unit, limit.max(1) as f64);
         Self {
-            cap,
-            limit: f64::from(start),
-            doubling: true,
-            in_flight: 0,
-            started: 0,
+            crowd: Crowd::new(settings.concurrency),
+            sent: Sent::default(),
+            requests: settings.rpm.map(|rpm| Bucket::strict(f64::from(rpm))),
+            tokens: settings.tpm.map(|tpm| Bucket::strict(f64::from(tpm))),
+            told_requests: None,
+            told_tokens: remembered.tokens.map(|limit| told(Unit::Tokens, limit)),
+            ceiling: remembered.requests.map(|limit| Ceiling::remembered(limit.max(1) as f64)),
+            trouble: 0.0,
             last_cut: None,
             paused_until: Duration::ZERO,
             failures_in_a_row: 0,
             has_served: false,
-            requests: settings.rpm.map(|rpm| Bucket::strict(f64::from(rpm))),
-            tokens: settings.tpm.map(|tpm| Bucket::strict(f64::from(tpm))),
-            seen_requests: None,
-            seen_tokens: None,
+            first_start: None,
+            has_landed: false,
         }
     }
 
     /// Says whether a request of about so many tokens may go at `now`.
     pub fn ask(&mut self, now: Duration, tokens: u64) -> Permit {
-        if self.in_flight >= self.allowed() {
+        if self.crowd.is_full() {
             return Permit::Full;
         }
-        let mut wait = self.paused_until.saturating_sub(now);
-        let buckets = [
-            (&mut self.requests, 1.0),
-            (&mut self.seen_requests, 1.0),
-            (&mut self.tokens, tokens as f64),
-            (&mut self.seen_tokens, tokens as f64),
-        ];
-        for (bucket, need) in buckets {
+        let (one, tokens) = (1.0, tokens as f64);
+        let mut wait = self.paused_until.max(self.first_look()).saturating_sub(now);
+        for (bucket, need) in [(&mut self.requests, one), (&mut self.tokens, tokens)] {
             if let Some(bucket) = bucket {
                 wait = wait.max(bucket.ready_in(now, need));
+            }
+        }
+        for (told, need) in [(&mut self.told_requests, one), (&mut self.told_tokens, tokens)] {
+            if let Some(told) = told {
+                wait = wait.max(told.ready_in(now, need));
+            }
+        }
+        let sent = self.sent.all().requests;
+        if let Some(ceiling) = &mut self.ceiling {
+            wait = wait.max(ceiling.ready_in(now, sent));
+            if ceiling.is_gone() {
+                self.ceiling = None;
             }
         }
         if wait.is_zero() { Permit::Go } else { Permit::Wait(wait) }
     }
 
-    /// Notes that a request of about so many tokens goes. Returns its number, for [`Pace::heard`].
+    /// Notes that a request of about so many tokens goes. Returns its number, for [`Pace::land`].
     pub fn start(&mut self, now: Duration, tokens: u64) -> u64 {
-        self.in_flight += 1;
-        self.started += 1;
-        for (bucket, need) in [
-            (&mut self.requests, 1.0),
-            (&mut self.seen_requests, 1.0),
-            (&mut self.tokens, tokens as f64),
-            (&mut self.seen_tokens, tokens as f64),
-        ] {
+        self.crowd.start();
+        self.first_start.get_or_insert(now);
+        let (one, need) = (1.0, tokens as f64);
+        for (bucket, need) in [(&mut self.requests, one), (&mut self.tokens, need)] {
             if let Some(bucket) = bucket {
                 bucket.take(now, need);
             }
         }
-        if let Some(bucket) = &mut self.seen_tokens {
-            // No provider counts on beyond a whole minute.
-            bucket.level = bucket.level.max(-bucket.capacity);
+        for (told, need) in [(&mut self.told_requests, one), (&mut self.told_tokens, need)] {
+            if let Some(told) = told {
+                told.take(now, need);
+            }
         }
-        self.started
+        if let Some(ceiling) = &mut self.ceiling {
+            ceiling.take();
+        }
+        self.sent.start(now, (tokens, self.crowd.in_flight()))
     }
 
     /// Notes that a request of about so many tokens did not go after all, and gives back what it had taken
     /// of the rates: a row that shares another one's reply costs no call and must not wait like one.
     pub fn withdraw(&mut self, tokens: u64) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        for (bucket, need) in [
-            (&mut self.requests, 1.0),
-            (&mut self.seen_requests, 1.0),
-            (&mut self.tokens, tokens as f64),
-            (&mut self.seen_tokens, tokens as f64),
-        ] {
+        self.crowd.leave();
+        self.sent.withdraw(tokens);
+        let (one, need) = (1.0, tokens as f64);
+        for (bucket, need) in [(&mut self.requests, one), (&mut self.tokens, need)] {
             if let Some(bucket) = bucket {
-                bucket.level = (bucket.level + need).min(bucket.capacity);
+                bucket.correct(need);
             }
+        }
+        for (told, need) in [(&mut self.told_requests, one), (&mut self.told_tokens, need)] {
+            if let Some(told) = told {
+                told.give_back(need);
+            }
+        }
+        if let Some(ceiling) = &mut self.ceiling {
+            ceiling.give_back();
         }
     }
 
     /// Notes how a request landed. `jitter` is uniform in `0.0..1.0`. Returns a new pause, if one begins.
-    pub fn land(&mut self, now: Duration, landing: Landing, jitter: f64) -> Option<Duration> {
-        let was_full = self.in_flight >= self.allowed();
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn land(&mut self, now: Duration, landed: &Landed, jitter: f64) -> Option<Duration> {
+        self.has_landed = true;
         let before = self.paused_until;
-        match landing {
+        self.hear(now, landed);
+        if let Some(counted) = landed.counted {
+            self.count(landed.guessed, counted);
+        }
+        match landed.how {
             Landing::Served => {
                 self.has_served = true;
                 self.failures_in_a_row = 0;
-                if was_full {
-                    self.grow();
+                self.trouble -= OF_THE_LAST * self.trouble;
+                if let Some(at_once) = self.told_at_once(landed) {
+                    self.crowd.make_room(at_once);
                 }
+                let under_way = self.sent.up_to(landed.number).under_way;
+                self.crowd.served((landed.number, self.sent.last()), (under_way, landed.took));
+                for told in [&mut self.told_requests, &mut self.told_tokens].into_iter().flatten() {
+                    told.served();
+                }
+                self.crowd.leave();
             }
-            Landing::Failed(failed) => self.failed(now, failed, jitter),
+            Landing::Failed(failed) => self.failed(now, (landed, failed), jitter),
         }
         (self.paused_until > before.max(now)).then(|| self.paused_until.saturating_sub(now))
     }
 
-    /// Corrects the token count of a request once the provider has counted.
-    pub fn counted(&mut self, guessed: u64, counted: u64) {
-        let beyond = counted.min(guessed.saturating_mul(MOST_OFF).max(MOST_UNGUESSED));
-        for bucket in [&mut self.tokens, &mut self.seen_tokens].into_iter().flatten() {
-            bucket.level += guessed as f64 - beyond as f64;
-        }
-    }
-
-    /// Takes in what the headers of a reply say of the provider's limits. `number` is what
-    /// [`Pace::start`] gave to its request and `took` how long it was under way.
-    pub fn heard(&mut self, now: Duration, heard: Heard) {
-        // The provider had not yet counted those that went after it, and has refilled since.
-        let later = self.started.saturating_sub(heard.number) as f64;
-        for (bucket, seen, not_counted) in [
-            (&mut self.seen_requests, heard.requests, later),
-            (&mut self.seen_tokens, heard.tokens, 0.0),
-        ] {
-            let Some(seen) = seen.filter(|seen| seen.per_minute >= 1.0) else { continue };
-            let bucket = bucket.get_or_insert_with(|| Bucket::generous(now, seen.per_minute));
-            bucket.heard(now, seen, not_counted - bucket.refill(heard.took));
-        }
-    }
-
     /// Returns how many may be in flight now.
     pub fn allowed(&self) -> u32 {
-        (self.limit as u32).clamp(1, self.cap)
+        self.crowd.allowed()
     }
 
     /// Says whether the provider seems to be away, so that single calls look whether it is back.
@@ -240,25 +274,98 @@ impl Pace {
 
     /// Returns how many are in flight.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.crowd.in_flight()
     }
 
-    fn grow(&mut self) {
-        self.limit += if self.doubling { 1.0 } else { 1.0 / self.limit };
-        self.limit = self.limit.min(f64::from(self.cap));
+    /// Returns the rates that were found in this run.
+    pub fn learned(&self) -> Rates {
+        let told =
+            |told: &Option<Told>| told.as_ref().filter(|told| told.is_heard).map(Told::per_minute);
+        let refusals = self.ceiling.as_ref().filter(|ceiling| ceiling.is_measured());
+        let whole = |rate: f64| (rate.round() as u64).max(1);
+        let by_refusals = refusals.and_then(Ceiling::per_minute);
+        Rates {
+            requests: by_refusals.or(told(&self.told_requests)).map(whole),
+            tokens: told(&self.told_tokens).map(whole),
+        }
     }
 
-    fn failed(&mut self, now: Duration, failed: Failed, jitter: f64) {
+    /// Returns when the next call may go while nothing has landed yet; a number given by hand goes at once.
+    fn first_look(&self) -> Duration {
+        match self.first_start {
+            Some(first) if !self.has_landed && !self.crowd.is_by_hand() => {
+                first + FIRST_LOOK.saturating_mul(self.crowd.in_flight())
+            }
+            Some(_) | None => Duration::ZERO,
+        }
+    }
+
+    /// Takes in what the headers of a reply say of the provider's limits.
+    fn hear(&mut self, now: Duration, landed: &Landed) {
+        let (from, up_to) = (now.saturating_sub(landed.took), self.sent.up_to(landed.number));
+        let all = self.sent.all();
+        let is_reply = matches!(landed.how, Landing::Served);
+        for (told, unit, seen) in [
+            (&mut self.told_requests, Unit::Requests, landed.requests),
+            (&mut self.told_tokens, Unit::Tokens, landed.tokens),
+        ] {
+            let limit = seen.per_minute.filter(|limit| *limit >= 1.0);
+            match (limit, &mut *told) {
+                (Some(limit), _) => {
+                    if unit == Unit::Requests
+                        && self.ceiling.as_ref().is_some_and(|c| !c.is_measured())
+                    {
+                        // It was remembered: what is heard counts for more.
+                        self.ceiling = None;
+                    }
+                    let told = told.get_or_insert_with(|| Told::new(unit, limit, now));
+                    told.heard(Said { seen, from, now, up_to, all });
+                }
+                (None, Some(old)) if !old.is_heard && is_reply => {
+                    old.silent += 1;
+                    if old.silent >= SILENT {
+                        *told = None;
+                    }
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Returns how many calls like this one may be under way by the limits that are told, if any is.
+    fn told_at_once(&self, landed: &Landed) -> Option<f64> {
+        let needs = [(&self.told_requests, 1.0), (&self.told_tokens, landed.guessed as f64)];
+        let heard = needs.into_iter().filter_map(|(told, need)| Some((told.as_ref()?, need)));
+        heard
+            .filter(|(told, _)| told.is_heard)
+            .map(|(told, need)| told.in_a_while(landed.took, need))
+            .reduce(f64::min)
+    }
+
+    /// Corrects the token count of a request once the provider has counted, against the rate that a person set.
+    fn count(&mut self, guessed: u64, counted: u64) {
+        let beyond = counted.min(guessed.saturating_mul(MOST_OFF).max(MOST_UNGUESSED));
+        if let Some(bucket) = &mut self.tokens {
+            bucket.correct(guessed as f64 - beyond as f64);
+        }
+    }
+    fn failed(&mut self, now: Duration, (landed, failed): (&Landed, Failed), jitter: f64) {
         let Failed { class, asked, is_first_try } = failed;
+        let was_full = self.crowd.is_full();
+        self.crowd.leave();
         match class {
             FailureClass::RateLimited => {
                 self.failures_in_a_row += 1;
-                self.cut(now, 0.7);
-                self.pause(now, asked.unwrap_or_else(|| self.growing_pause(jitter)));
+                if was_full {
+                    self.crowd.stop_doubling(self.sent.last());
+                }
+                let taught = self.refused(now, landed, asked);
+                let pause = self.growing_pause(jitter);
+                self.pause(now, asked.unwrap_or(pause.max(taught.unwrap_or_default())));
             }
             FailureClass::Overloaded => {
                 self.failures_in_a_row += u32::from(is_first_try);
-                self.cut(now, 0.7);
+                self.cut(now);
                 self.pause(now, asked.unwrap_or_else(|| self.growing_pause(jitter)));
             }
             FailureClass::Unreachable => self.may_be_away(now, asked, jitter),
@@ -292,19 +399,55 @@ impl Pace {
     fn may_be_away(&mut self, now: Duration, asked: Option<Duration>, jitter: f64) {
         self.failures_in_a_row += 1;
         if self.is_away() {
-            self.limit = 1.0;
-            self.doubling = true;
+            self.crowd.start_over(self.sent.last());
             self.pause(now, asked.unwrap_or_else(|| self.growing_pause(jitter)));
         }
     }
 
-    fn cut(&mut self, now: Duration, factor: f64) {
-        if self.last_cut.is_some_and(|last| now.saturating_sub(last) < ONE_CUT) {
-            return;
+    /// Learns from a refusal. Returns for how long it calls for a pause where the provider asked for none.
+    fn refused(
+        &mut self,
+        now: Duration,
+        landed: &Landed,
+        asked: Option<Duration>,
+    ) -> Option<Duration> {
+        self.trouble += OF_THE_LAST * (1.0 - self.trouble);
+        let mut is_explained = false;
+        let needs =
+            [(&mut self.told_requests, 1.0), (&mut self.told_tokens, landed.guessed as f64)];
+        for (told, need) in needs {
+            if let Some(told) = told.as_mut().filter(|told| told.is_short(need)) {
+                told.widen();
+                is_explained = true;
+            }
         }
-        self.last_cut = Some(now);
-        self.doubling = false;
-        self.limit = (self.limit * factor).max(1.0);
+        if is_explained && self.trouble < TROUBLE && self.ceiling.is_none() {
+            return None;
+        }
+        let known = now.saturating_sub(landed.took + landed.took / 2 + A_BIT);
+        let refusal = Refusal {
+            now,
+            from: now.saturating_sub(landed.took),
+            number: landed.number,
+            up_to: self.sent.up_to(landed.number).requests,
+            known,
+            by_then: self.sent.by(known).requests,
+            all: self.sent.all().requests,
+            last: self.sent.last(),
+            asked,
+        };
+        if let Some(ceiling) = &mut self.ceiling {
+            return ceiling.refused(refusal);
+        }
+        self.ceiling = Some(Ceiling::new(refusal));
+        None
+    }
+
+    fn cut(&mut self, now: Duration) {
+        if self.last_cut.is_none_or(|last| now.saturating_sub(last) >= ONE_CUT) {
+            self.last_cut = Some(now);
+            self.crowd.cut(self.sent.last());
+        }
     }
 
     fn pause(&mut self, now: Duration, pause: Duration) {
@@ -317,62 +460,6 @@ impl Pace {
         let beyond = self.failures_in_a_row.saturating_sub(AWAY_AFTER).min(6);
         let ceiling = Duration::from_millis(500).saturating_mul(1 << beyond).min(LONGEST_PAUSE);
         ceiling.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
-    }
-}
-
-/// A token bucket that may go into debt for one request bigger than itself.
-#[derive(Clone, Debug)]
-struct Bucket {
-    per_second: f64,
-    capacity: f64,
-    level: f64,
-    at: Duration,
-}
-
-impl Bucket {
-    /// A rate that a person set: spread evenly, so that no minute holds more than it allows.
-    fn strict(per_minute: f64) -> Self {
-        let per_second = per_minute.max(1.0) / 60.0;
-        let capacity = (per_second / 10.0).max(1.0);
-        // Less what a full bucket adds to a minute, so that no minute holds more than the rate.
-        let per_second = per_second - (capacity - 1.0) / 60.0;
-        Self { per_second, capacity, level: capacity, at: Duration::ZERO }
-    }
-
-    /// A rate that headers told of: the provider's own bucket holds a minute of it.
-    fn generous(now: Duration, per_minute: f64) -> Self {
-        Self { per_second: per_minute / 60.0, capacity: per_minute, level: per_minute, at: now }
-    }
-
-    fn fill(&mut self, now: Duration) {
-        let passed = now.saturating_sub(self.at).as_secs_f64();
-        self.level = (self.level + passed * self.per_second).min(self.capacity);
-        self.at = self.at.max(now);
-    }
-
-    fn ready_in(&mut self, now: Duration, need: f64) -> Duration {
-        self.fill(now);
-        let missing = need.min(self.capacity) - self.level;
-        if missing <= 0.0 {
-            return Duration::ZERO;
-        }
-        Duration::from_secs_f64((missing / self.per_second).clamp(0.001, 3600.0))
-    }
-
-    fn take(&mut self, now: Duration, need: f64) {
-        self.fill(now);
-        self.level -= need;
-    }
-
-    fn refill(&self, passed: Duration) -> f64 {
-        passed.as_secs_f64() * self.per_second
-    }
-
-    fn heard(&mut self, now: Duration, seen: LimitSeen, not_counted: f64) {
-        self.fill(now);
-        self.per_second = seen.per_minute / 60.0;
-        self.capacity = seen.per_minute;
-        self.level = self.level.min(seen.remaining - not_counted).max(-self.capacity);
     }
 }
 

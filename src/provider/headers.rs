@@ -17,9 +17,10 @@ pub struct ReplyHeaders {
     pub request_id: Option<String>,
     /// The host that a redirect points at; the rest of its URL could hold a secret.
     pub location_host: Option<String>,
-    /// `x-ratelimit-{limit,remaining,reset}-requests`.
+    /// `x-ratelimit-{limit,remaining,reset}-requests`, or `anthropic-ratelimit-requests-{limit,remaining,reset}`.
     pub requests: WindowText,
-    /// `x-ratelimit-{limit,remaining,reset}-tokens`.
+    /// `x-ratelimit-{limit,remaining,reset}-tokens`, or `anthropic-ratelimit-tokens-{limit,remaining,reset}`, which
+    /// tell of the narrowest there is; else the same of input tokens.
     pub tokens: WindowText,
     /// `retry-after`: seconds or a date.
     pub retry_after: Option<String>,
@@ -40,22 +41,51 @@ pub struct WindowText {
     pub reset: Option<String>,
 }
 
+/// The names of the three headers of one limit.
+type Names = [&'static str; 3];
+
+const REQUESTS: [Names; 2] = [
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
+    [
+        "anthropic-ratelimit-requests-limit",
+        "anthropic-ratelimit-requests-remaining",
+        "anthropic-ratelimit-requests-reset",
+    ],
+];
+const TOKENS: [Names; 3] = [
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
+    [
+        "anthropic-ratelimit-tokens-limit",
+        "anthropic-ratelimit-tokens-remaining",
+        "anthropic-ratelimit-tokens-reset",
+    ],
+    [
+        "anthropic-ratelimit-input-tokens-limit",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "anthropic-ratelimit-input-tokens-reset",
+    ],
+];
+
+impl WindowText {
+    /// Takes the first of the limits that there is a word of.
+    fn find(map: &HeaderMap, names: &[Names]) -> Self {
+        let words = names.iter().map(|[limit, remaining, reset]| Self {
+            limit: text(map, limit),
+            remaining: text(map, remaining),
+            reset: text(map, reset),
+        });
+        words.into_iter().find(|words| *words != Self::default()).unwrap_or_default()
+    }
+}
+
 impl ReplyHeaders {
     /// Takes what is needed from a reply's headers.
     pub fn from_map(map: &HeaderMap) -> Self {
         Self {
             request_id: text(map, "x-request-id").or_else(|| text(map, "request-id")),
             location_host: location_host(map),
-            requests: WindowText {
-                limit: text(map, "x-ratelimit-limit-requests"),
-                remaining: text(map, "x-ratelimit-remaining-requests"),
-                reset: text(map, "x-ratelimit-reset-requests"),
-            },
-            tokens: WindowText {
-                limit: text(map, "x-ratelimit-limit-tokens"),
-                remaining: text(map, "x-ratelimit-remaining-tokens"),
-                reset: text(map, "x-ratelimit-reset-tokens"),
-            },
+            requests: WindowText::find(map, &REQUESTS),
+            tokens: WindowText::find(map, &TOKENS),
             retry_after: text(map, RETRY_AFTER.as_str()),
             retry_after_ms: text(map, "retry-after-ms"),
             should_retry: text(map, "x-should-retry"),
@@ -103,6 +133,25 @@ mod tests {
         assert_eq!(headers.retry_after.as_deref(), Some("2"));
         assert_eq!(headers.location_host.as_deref(), Some("example.com"));
         assert!(!format!("{headers:?}").contains("secret"));
+    }
+
+    #[test]
+    fn limits_are_found_under_either_name() {
+        let headers = ReplyHeaders::from_map(&map(&[
+            ("anthropic-ratelimit-requests-limit", "50"),
+            ("anthropic-ratelimit-requests-remaining", "49"),
+            ("anthropic-ratelimit-requests-reset", "2026-11-23T12:00:01Z"),
+            ("anthropic-ratelimit-input-tokens-limit", "30000"),
+        ]));
+        assert_eq!(headers.requests.limit.as_deref(), Some("50"));
+        assert_eq!(headers.requests.remaining.as_deref(), Some("49"));
+        assert_eq!(headers.requests.reset.as_deref(), Some("2026-11-23T12:00:01Z"));
+        assert_eq!(headers.tokens.limit.as_deref(), Some("30000"));
+        let both = ReplyHeaders::from_map(&map(&[
+            ("anthropic-ratelimit-input-tokens-limit", "30000"),
+            ("anthropic-ratelimit-tokens-limit", "38000"),
+        ]));
+        assert_eq!(both.tokens.limit.as_deref(), Some("38000"));
     }
 
     #[test]

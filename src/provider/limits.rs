@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 
 use super::ReplyHeaders;
@@ -96,7 +97,8 @@ fn wait(text: Option<&str>, now: UnixMs) -> Option<Duration> {
     if let Some(nanos) = go_duration(text) {
         return Some(bounded(nanos));
     }
-    let date = DateTimeParser::new().parse_timestamp(text).ok()?;
+    let date = DateTimeParser::new().parse_timestamp(text).or_else(|_| text.parse::<Timestamp>());
+    let date = date.ok()?;
     Some(UnixMs(date.as_millisecond()).since(now).min(MAX_WAIT))
 }
 
@@ -245,6 +247,8 @@ mod tests {
         assert_eq!(retry(Some("Mon, 23 Nov 2026 11:00:00 GMT"), None), Some(ms(0)));
         assert_eq!(retry(Some("Wed, 23 Nov 2033 11:00:00 GMT"), None), Some(MAX_WAIT));
         assert_eq!(retry(Some("2026-11-23"), None), None);
+        assert_eq!(reset("2026-11-23T12:00:02Z"), Some(ms(2_000)));
+        assert_eq!(reset("2026-11-23T11:59:58+00:00"), Some(ms(0)));
     }
 
     #[test]

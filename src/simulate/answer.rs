@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::completion::{Answer, Ask, Completion, Finish, Format, Said};
 use super::fault::Fault;
 use super::fit::fit;
+use super::likeness::{AnswerLength, AskedInWords};
 use super::tokens;
 use crate::domain::Usage;
 
@@ -21,23 +22,35 @@ pub(super) enum Language {
 /// What a label reads when it must be none of those allowed.
 const NO_LABEL: &str = "none of the labels";
 
+/// How an answer comes to be what it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner<'a> {
+    /// What goes wrong.
+    pub(super) fault: Option<Fault>,
+    /// How long it is, where that is not left to its text.
+    pub(super) length: Option<AnswerLength>,
+    /// Its form, where that is asked for in words.
+    pub(super) in_words: Option<&'a AskedInWords>,
+}
+
 /// Completes `ask`; a fault that spoils the answer itself is applied here.
 pub(super) fn complete(
     ask: &Ask<'_>,
     input_tokens: u64,
-    fault: Option<Fault>,
+    manner: Manner<'_>,
     mut rng: Rng,
 ) -> Completion {
     let language = Language::of(ask);
     let answers: Vec<_> =
-        (0..ask.answers).map(|_| answer(ask, language, fault, &mut rng)).collect();
+        (0..ask.answers).map(|_| answer(ask, language, manner, &mut rng)).collect();
     let output = answers.iter().map(|answer| answer.tokens).sum();
-    let usage = Usage { input: input_tokens, cached: 0, output, reasoning: 0 };
+    let reasoning = manner.length.map_or(0, |length| length.reasoning.min(output));
+    let usage = Usage { input: input_tokens, cached: 0, output, reasoning };
     Completion { answers, usage }
 }
 
-fn answer(ask: &Ask<'_>, language: Language, fault: Option<Fault>, rng: &mut Rng) -> Answer {
-    let is = |ordered| fault == Some(ordered);
+fn answer(ask: &Ask<'_>, language: Language, manner: Manner<'_>, rng: &mut Rng) -> Answer {
+    let is = |ordered| manner.fault == Some(ordered);
     if is(Fault::Refusal) {
         let text = language.refusal().to_owned();
         let tokens = tokens::count(&text);
@@ -47,14 +60,28 @@ fn answer(ask: &Ask<'_>, language: Language, fault: Option<Fault>, rng: &mut Rng
     } else if is(Fault::WrongLabel) {
         limited(ask, wrong_text(ask, language, rng), None)
     } else {
-        let mut text = text(ask, language, rng);
+        let mut text = text(ask, language, manner.in_words, rng);
         if is(Fault::LineSeparator) && ask.format == Format::Text {
             // What splits lines for some readers, and is a mere character in JSON.
             text.push_str("\u{2028}\u{2029}\u{85}");
         }
         // Short of the end, and of the limit too if that comes sooner.
         let cut_to = is(Fault::Length).then(|| tokens::count(&text) / 2);
-        limited(ask, text, cut_to)
+        match manner.length {
+            Some(length) if cut_to.is_none() => as_long_as(ask, text, length.output),
+            Some(_) | None => limited(ask, text, cut_to),
+        }
+    }
+}
+
+/// Ends a text as one that has so many tokens would, which it is then said to have.
+fn as_long_as(ask: &Ask<'_>, mut text: String, tokens: u64) -> Answer {
+    match ask.limit.filter(|limit| *limit < tokens) {
+        None => Answer { said: Said::Text(text), finish: Finish::Stop, tokens },
+        Some(limit) => {
+            text.truncate(text.floor_char_boundary(text.len() / 2));
+            Answer { said: Said::Text(text), finish: Finish::Length, tokens: limit }
+        }
     }
 }
 
@@ -72,11 +99,17 @@ fn limited(ask: &Ask<'_>, mut text: String, cut_to: Option<u64>) -> Answer {
     Answer { said: Said::Text(text), finish: Finish::Stop, tokens }
 }
 
-fn text(ask: &Ask<'_>, language: Language, rng: &mut Rng) -> String {
-    match ask.format {
-        Format::Text => language.sentence(rng),
-        Format::Object => json!({"answer": language.words(rng)}).to_string(),
-        Format::Schema(schema) => fit(schema, language, rng).to_string(),
+fn text(
+    ask: &Ask<'_>,
+    language: Language,
+    in_words: Option<&AskedInWords>,
+    rng: &mut Rng,
+) -> String {
+    match (ask.format, in_words) {
+        (Format::Text, Some(asked)) => asked.answer(&fit(&asked.schema, language, rng)),
+        (Format::Text, None) => language.sentence(rng),
+        (Format::Object, _) => json!({"answer": language.words(rng)}).to_string(),
+        (Format::Schema(schema), _) => fit(schema, language, rng).to_string(),
     }
 }
 
@@ -207,7 +240,8 @@ mod tests {
     }
 
     fn only(ask: &Ask<'_>, fault: Option<Fault>, seed: u64) -> Answer {
-        let mut completion = complete(ask, 10, fault, Rng::with_seed(seed));
+        let manner = Manner { fault, ..Manner::default() };
+        let mut completion = complete(ask, 10, manner, Rng::with_seed(seed));
         assert_eq!(completion.answers.len(), 1);
         assert_eq!(completion.usage.output, completion.answers[0].tokens);
         completion.answers.remove(0)

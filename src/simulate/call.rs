@@ -41,8 +41,25 @@ pub(super) async fn complete(
     let call = Call::arrive(state, endpoint, bytes, None);
     state.check_key(&head.headers)?;
     body::check_type(&head.headers, "application/json")?;
-    let parsed = call.read()?;
+    let parsed = call.read(state.settings.likeness.takes)?;
     let good = Good::admit(state, &call, &parsed)?;
+    let Some(limits) = state.limits_of.get(good.ask.model) else {
+        return answer(state, fate, good).await;
+    };
+    let mut reply = match answer(state, fate, good).await {
+        Ok(reply) => reply,
+        Err(Stop::Gone) => return Err(Stop::Gone),
+        Err(Stop::Problem(problem)) => {
+            state.ledger.count_error(problem.word());
+            Reply::from(problem)
+        }
+    };
+    lock(limits).write_headers(&mut reply.headers, Instant::now());
+    Ok(reply)
+}
+
+/// Answers a call that nothing is wrong with.
+async fn answer(state: &State, fate: &Fate, good: Good<'_>) -> Result<Reply, Stop> {
     take_pace(state, &good.ask)?;
     let fault = good.draw_fault(state, Moment::Call);
     if let Some(fault) = fault
@@ -50,15 +67,16 @@ pub(super) async fn complete(
     {
         return Ok(reply);
     }
+    let latency = latency(state, &good);
     let made = good.complete(state, fault)?;
     let value = made.write(state);
-    tokio::time::sleep(latency(state, &call)).await;
+    tokio::time::sleep(latency).await;
     deliver(&made, state, fate, &value)
 }
 
 /// Takes the call from the minute's allowance.
 fn take_pace(state: &State, ask: &Ask<'_>) -> Result<(), Problem> {
-    let Some(limits) = &state.limits else { return Ok(()) };
+    let Some(limits) = state.limits_of(ask.model) else { return Ok(()) };
     let texts = ask.turns.iter().flat_map(|turn| &turn.texts);
     let characters: usize = texts.map(|text| text.chars().count()).sum();
     let tokens = (characters as u64).div_ceil(4).max(ask.limit.unwrap_or(0)).max(1);
@@ -77,7 +95,7 @@ async fn strike(
     if let Some(problem) = ordered_problem(fault, &good.ask, state.settings.context_tokens) {
         // A refusal comes at once; a breakdown comes when the answer would have.
         if problem.status.is_server_error() {
-            tokio::time::sleep(latency(state, good.call)).await;
+            tokio::time::sleep(latency(state, good)).await;
         }
         return Err(problem.into());
     }
@@ -86,7 +104,7 @@ async fn strike(
     } else if fault == Fault::Reset {
         fate.reset();
     } else if fault == Fault::Html {
-        tokio::time::sleep(latency(state, good.call)).await;
+        tokio::time::sleep(latency(state, good)).await;
         let page = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n\
                     <center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n";
         return Ok(Some(Reply::typed(StatusCode::BAD_GATEWAY, "text/html", page)));
@@ -215,9 +233,11 @@ fn deliver(made: &Made<'_>, state: &State, fate: &Fate, value: &Value) -> Result
     Ok(reply)
 }
 
-fn latency(state: &State, call: &Call<'_>) -> Duration {
+fn latency(state: &State, good: &Good<'_>) -> Duration {
     let settings = &state.settings;
+    let model = settings.likeness.models.get(good.ask.model);
+    let latency = model.and_then(|model| model.latency).unwrap_or(settings.latency);
     let swing = settings.latency_jitter.clamp(0.0, 1.0);
-    let drawn = call.rng(settings.seed, Purpose::Latency).f64();
-    settings.latency.mul_f64(1.0 + swing * (2.0 * drawn - 1.0))
+    let drawn = good.call.rng(settings.seed, Purpose::Latency).f64();
+    latency.mul_f64(1.0 + swing * (2.0 * drawn - 1.0))
 }

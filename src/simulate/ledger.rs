@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fault::Fault;
+use super::likeness::Remembers;
 use crate::domain::{Endpoint, Usage};
 
 const SHARDS: usize = 16;
@@ -84,6 +85,7 @@ pub struct Account {
 pub(super) struct Books {
     shards: [Mutex<Shard>; SHARDS],
     file: Option<Mutex<File>>,
+    remembers: Remembers,
 }
 
 #[derive(Debug, Default)]
@@ -111,9 +113,10 @@ pub(super) struct Charge<'a> {
 
 impl Books {
     /// Opens empty books that also append to the file at `path`.
-    pub(super) fn open(path: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn open(path: Option<&Path>, remembers: Remembers) -> io::Result<Self> {
         let open = |path| OpenOptions::new().create(true).append(true).open(path);
-        Ok(Self { shards: Default::default(), file: path.map(open).transpose()?.map(Mutex::new) })
+        let file = path.map(open).transpose()?.map(Mutex::new);
+        Ok(Self { shards: Default::default(), file, remembers })
     }
 
     /// Books the arrival of a body, in a batch or by itself; returns how often it came before.
@@ -121,6 +124,9 @@ impl Books {
         let mut shard = self.shard(body);
         shard.totals.requests += 1;
         shard.totals.batch_requests += u64::from(in_batch);
+        if self.remembers == Remembers::SumsAlone {
+            return 0;
+        }
         let account = shard.accounts.entry(body).or_default();
         account.requests += 1;
         account.requests - 1
@@ -135,12 +141,11 @@ impl Books {
             lock(file).write_all(line.as_bytes())?;
         }
         let mut shard = self.shard(body);
-        let account = shard.accounts.entry(body).or_default();
         let in_batch = u64::from(charge.batch.is_some());
-        account.charged += 1;
-        account.batch_charged += in_batch;
-        let again = u64::from(account.answered > 0);
-        account.charged_again += again;
+        let again = match self.remembers {
+            Remembers::EachBody => shard.accounts.entry(body).or_default().charge(in_batch),
+            Remembers::SumsAlone => 0,
+        };
         let totals = &mut shard.totals;
         totals.charged_requests += 1;
         totals.charged_again += again;
@@ -157,7 +162,9 @@ impl Books {
     pub(super) fn answer(&self, body: [u8; 32]) {
         let mut shard = self.shard(body);
         shard.totals.answered_requests += 1;
-        shard.accounts.entry(body).or_default().answered += 1;
+        if self.remembers == Remembers::EachBody {
+            shard.accounts.entry(body).or_default().answered += 1;
+        }
     }
 
     /// Counts a reply with an error.
@@ -195,6 +202,17 @@ impl Books {
 
     fn shard(&self, body: [u8; 32]) -> MutexGuard<'_, Shard> {
         lock(&self.shards[usize::from(body[0]) % SHARDS])
+    }
+}
+
+impl Account {
+    /// Counts a charge; returns 1 where the body had been answered before.
+    fn charge(&mut self, in_batch: u64) -> u64 {
+        let again = u64::from(self.answered > 0);
+        self.charged += 1;
+        self.batch_charged += in_batch;
+        self.charged_again += again;
+        again
     }
 }
 
@@ -258,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_charge_after_an_answer_is_told_apart_from_one_before() {
-        let books = Books::open(None).unwrap();
+        let books = Books::open(None, Remembers::EachBody).unwrap();
         let (one, other) = ([1; 32], [2; 32]);
         assert_eq!((books.arrive(one, false), books.arrive(one, true)), (0, 1));
         assert_eq!(books.arrive(other, false), 0);
@@ -283,7 +301,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.jsonl");
         for _ in 0..2 {
-            Books::open(Some(&path)).unwrap().charge([255; 32], &charge()).unwrap();
+            Books::open(Some(&path), Remembers::EachBody)
+                .unwrap()
+                .charge([255; 32], &charge())
+                .unwrap();
         }
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text.lines().count(), 2);
@@ -291,6 +312,9 @@ mod tests {
         assert_eq!(first["body_sha256"], "ff".repeat(32));
         assert_eq!(first["endpoint"], "chat/completions");
         assert_eq!(first["fault"], "lost");
-        assert!(Books::open(Some(folder.path())).is_err(), "a folder is no ledger");
+        assert!(
+            Books::open(Some(folder.path()), Remembers::EachBody).is_err(),
+            "a folder is no ledger"
+        );
     }
 }

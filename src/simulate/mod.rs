@@ -44,6 +44,7 @@ mod faults;
 mod files;
 mod fit;
 mod ledger;
+mod likeness;
 mod limits;
 mod models;
 mod page;
@@ -69,8 +70,8 @@ use crate::domain::UnixMs;
 pub use fault::{Fault, Moment};
 pub use faults::{FaultError, FaultRule, Faults, When};
 pub use ledger::{Account, Ledger, Totals};
-#[doc(hidden)]
-pub use wired::{Wired, wired};
+pub use likeness::{AnswerLength, AskedInWords, Likeness, ModelLikeness, Remembers, Takes};
+pub use wired::{Exchange, Wired, wired, wired_by};
 
 /// How the simulated provider behaves; [`Settings::new`] gives one that always answers at once.
 #[derive(Clone, Debug)]
@@ -112,6 +113,8 @@ pub struct Settings {
     /// The most prompt tokens that the batches of one model may have in all while they are under
     /// way; `None` is no limit.
     pub enqueued_tokens: Option<u64>,
+    /// What it takes on of a real provider.
+    pub likeness: Arc<Likeness>,
     /// The time: for what is dated, the ledger's lines, and the way that batches go.
     pub now: fn() -> UnixMs,
 }
@@ -138,6 +141,7 @@ impl Settings {
             batch_requests: 50_000,
             batch_bytes: 200_000_000,
             enqueued_tokens: None,
+            likeness: Arc::default(),
             now,
         }
     }
@@ -158,7 +162,7 @@ pub struct Simulator {
 pub async fn start(settings: Settings) -> io::Result<Simulator> {
     let listener = server::listen(settings.port).await?;
     let address = listener.local_addr()?;
-    let state = Arc::new(service::State::new(settings, true)?);
+    let state = Arc::new(service::State::new(settings, service::Time::OfSettings)?);
     let (stop, stopped) = watch::channel(false);
     let listening = tokio::spawn(server::run(listener, Arc::clone(&state), stopped));
     Ok(Simulator { address, state, stop, listening })

@@ -1,6 +1,6 @@
 //! Routes: which request goes where, and what every reply carries.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,16 +18,19 @@ use super::ledger::{Books, Ledger, lock};
 use super::limits::Limits;
 use super::reply::{INVALID, Outgoing, Problem, Reply};
 use super::server::Fate;
-use super::{Settings, call, models};
+use super::{ModelLikeness, Settings, call, models};
 use crate::domain::{Endpoint, UnixMs};
-use crate::engine::SentBody;
+use crate::engine::{Clock, SentBody};
 
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) settings: Settings,
     pub(super) ledger: Books,
+    /// The server's limits.
     pub(super) limits: Option<Mutex<Limits>>,
+    /// The limits of the models that have some of their own.
+    pub(super) limits_of: HashMap<String, Mutex<Limits>>,
     pub(super) files: Mutex<Shelf>,
     pub(super) desk: Desk,
     pub(super) draws: Draws,
@@ -35,8 +38,18 @@ pub(super) struct State {
     pub(super) truncated: Mutex<HashSet<[u8; 32]>>,
     /// How many requests came, of whatever kind.
     requests: AtomicU64,
-    /// Whether work that takes long may go to a thread of its own.
-    pub(super) has_threads: bool,
+    time: Time,
+}
+
+/// Which time goes by, and on which threads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Time {
+    /// That of the settings; work that takes long may go to a thread of its own.
+    OfSettings,
+    /// That of the settings, with all work on the caller's thread.
+    OfSettingsOnOneThread,
+    /// That of a clock, with all work on the caller's thread.
+    Of(Clock),
 }
 
 /// Why no reply to a good request is made.
@@ -61,9 +74,15 @@ pub(super) struct Closed;
 
 impl State {
     /// Makes the state of a simulator that has seen nothing; opens the ledger's file.
-    pub(super) fn new(settings: Settings, has_threads: bool) -> io::Result<Self> {
-        let ledger = Books::open(settings.ledger.as_deref())?;
-        let started = (settings.now)();
+    pub(super) fn new(settings: Settings, time: Time) -> io::Result<Self> {
+        let ledger = Books::open(settings.ledger.as_deref(), settings.likeness.remembers)?;
+        let started = time.now(&settings);
+        let own = |(name, model): (&String, &ModelLikeness)| {
+            let is_limited = model.rpm.is_some() || model.tpm.is_some();
+            let limits = || Mutex::new(Limits::new(model.rpm, model.tpm, Instant::now()));
+            is_limited.then(|| (name.clone(), limits()))
+        };
+        let limits_of = settings.likeness.models.iter().filter_map(own).collect();
         let limited = settings.rpm.is_some() || settings.tpm.is_some();
         let limits =
             limited.then(|| Mutex::new(Limits::new(settings.rpm, settings.tpm, Instant::now())));
@@ -73,16 +92,27 @@ impl State {
             settings,
             ledger,
             limits,
+            limits_of,
             draws: Draws::default(),
             truncated: Mutex::default(),
             requests: AtomicU64::new(0),
-            has_threads,
+            time,
         })
     }
 
     /// Returns the time.
     pub(super) fn now(&self) -> UnixMs {
-        (self.settings.now)()
+        self.time.now(&self.settings)
+    }
+
+    /// Says whether work that takes long may go to a thread of its own.
+    pub(super) fn has_threads(&self) -> bool {
+        matches!(self.time, Time::OfSettings)
+    }
+
+    /// Returns the limits that a model is held to.
+    pub(super) fn limits_of(&self, model: &str) -> Option<&Mutex<Limits>> {
+        self.limits_of.get(model).or(self.limits.as_ref())
     }
 
     /// Draws the fault that strikes at `moment`, and counts it if one does.
@@ -104,6 +134,15 @@ impl State {
         let sent = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let sent = sent.and_then(|value| value.strip_prefix("Bearer "));
         if sent == Some(key) { Ok(()) } else { Err(Problem::wrong_key()) }
+    }
+}
+
+impl Time {
+    fn now(self, settings: &Settings) -> UnixMs {
+        match self {
+            Self::OfSettings | Self::OfSettingsOnOneThread => (settings.now)(),
+            Self::Of(clock) => clock.time_of_day(),
+        }
     }
 }
 

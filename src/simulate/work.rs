@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use super::answer::Manner;
 use super::completion::{Answer, Ask, Completion, Finish, Overflow, Said};
 use super::draws::{self, Purpose};
 use super::fault::{Fault, Moment};
@@ -17,7 +18,7 @@ use super::faults::Draw;
 use super::ledger::{Charge, lock};
 use super::reply::{INVALID, Problem, Stamp};
 use super::service::State;
-use super::{answer, chat, check, models, responses, tokens};
+use super::{Takes, answer, chat, check, models, responses, tokens};
 use crate::domain::{Endpoint, Usage};
 
 /// A body and what is known of it before it is read.
@@ -46,9 +47,11 @@ impl<'a> Call<'a> {
     }
 
     /// Reads the body and holds it against the specification.
-    pub(super) fn read(&self) -> Result<Value, Problem> {
+    pub(super) fn read(&self, takes: Takes) -> Result<Value, Problem> {
         let parsed = parse(&self.bytes)?;
-        check(self.endpoint, &parsed)?;
+        if takes == Takes::WhatOpenAiDoes {
+            check(self.endpoint, &parsed)?;
+        }
         Ok(parsed)
     }
 
@@ -83,8 +86,9 @@ fn read_ask(endpoint: Endpoint, body: &Value) -> Ask<'_> {
 }
 
 /// Counts the tokens of a body's prompt; a body that will be refused has none.
-pub(super) fn prompt_tokens(endpoint: Endpoint, body: &[u8]) -> u64 {
-    let parsed = parse(body).ok().filter(|parsed| check(endpoint, parsed).is_ok());
+pub(super) fn prompt_tokens(endpoint: Endpoint, body: &[u8], takes: Takes) -> u64 {
+    let is_good = |parsed: &Value| takes == Takes::Anything || check(endpoint, parsed).is_ok();
+    let parsed = parse(body).ok().filter(is_good);
     parsed.map_or(0, |parsed| tokens::count_prompt(&read_ask(endpoint, &parsed).turns))
 }
 
@@ -107,7 +111,7 @@ impl<'a> Good<'a> {
         if !models::is_served(&state.settings.models, ask.model) {
             return Err(Problem::no_model(ask.model));
         }
-        let input_tokens = count_input(state, &ask)?;
+        let (ask, input_tokens) = count_input(state, ask)?;
         Ok(Self { call, ask, parsed, input_tokens })
     }
 
@@ -128,7 +132,13 @@ impl<'a> Good<'a> {
     /// Makes the completion, and charges it.
     pub(super) fn complete(self, state: &State, fault: Option<Fault>) -> Result<Made<'a>, Problem> {
         let rng = self.call.rng(state.settings.seed, |_| Purpose::Answer);
-        let completion = answer::complete(&self.ask, self.input_tokens, fault, rng);
+        let likeness = &state.settings.likeness;
+        let manner = Manner {
+            fault,
+            length: likeness.length(self.ask.model, || conversation(&self.ask)),
+            in_words: likeness.asked_in_words(&self.ask),
+        };
+        let completion = answer::complete(&self.ask, self.input_tokens, manner, rng);
         let made = Made { good: self, fault, completion };
         made.charge(state)?;
         Ok(made)
@@ -146,7 +156,7 @@ impl Made<'_> {
     fn charge(&self, state: &State) -> Result<(), Problem> {
         let call = self.good.call;
         let charge = Charge {
-            at_ms: (state.settings.now)().0,
+            at_ms: state.now().0,
             endpoint: call.endpoint,
             model: self.good.ask.model,
             usage: self.completion.usage,
@@ -163,7 +173,7 @@ impl Made<'_> {
     /// Writes the reply's JSON, spoilt as ordered.
     pub(super) fn write(&self, state: &State) -> Value {
         let mut rng = self.good.call.rng(state.settings.seed, Purpose::Id);
-        let created = (state.settings.now)().0 / 1000;
+        let created = state.now().0 / 1000;
         let stamp = Stamp { id: format!("{:032x}", rng.u128(..)), created };
         let (mut value, answers) = match self.good.call.endpoint {
             Endpoint::ChatCompletions => {
@@ -194,18 +204,43 @@ fn is_usable(answer: &Answer) -> bool {
     answer.finish == Finish::Stop && matches!(answer.said, Said::Text(_))
 }
 
-/// Counts the prompt's tokens, and refuses what is longer than the context.
-fn count_input(state: &State, ask: &Ask<'_>) -> Result<u64, Problem> {
-    let most = u64::from(state.settings.context_tokens);
+/// Counts the prompt's tokens, and refuses what is longer than the context, or asks for a longer answer than the model
+/// gives. One that asks for no limit gets the model's.
+fn count_input<'a>(state: &State, ask: Ask<'a>) -> Result<(Ask<'a>, u64), Problem> {
+    let model = state.settings.likeness.models.get(ask.model);
+    let longest = model.and_then(|model| model.output_tokens);
+    if let (Some(limit), Some(longest)) = (ask.limit, longest)
+        && limit > longest
+    {
+        return Err(too_much(&ask, limit, longest));
+    }
     let input = tokens::count_prompt(&ask.turns);
-    let output = ask.limit.unwrap_or(0);
+    // A model whose input is bounded by itself has room of its own for the answer.
+    let (most, output) = match model.and_then(|model| model.input_tokens) {
+        Some(most) => (most, 0),
+        None => (u64::from(state.settings.context_tokens), ask.limit.unwrap_or(0)),
+    };
+    let limit = ask.limit.or(longest);
     if ask.overflow == Overflow::Dropped {
-        return Ok(input.min(most));
+        return Ok((Ask { limit, ..ask }, input.min(most)));
     }
     if input.saturating_add(output) <= most {
-        return Ok(input);
+        return Ok((Ask { limit, ..ask }, input));
     }
     Err(too_long(ask.endpoint, most, (input, output)))
+}
+
+/// Makes the 400 for a token limit that is larger than the model's longest answer.
+fn too_much(ask: &Ask<'_>, limit: u64, longest: u64) -> Problem {
+    let param = match ask.endpoint {
+        Endpoint::ChatCompletions => "max_tokens",
+        Endpoint::Responses => "max_output_tokens",
+    };
+    let told = format!(
+        "{param} is too large: {limit}. This model supports at most {longest} completion tokens, \
+         whereas you provided {limit}."
+    );
+    Problem::invalid(param, "invalid_value", told)
 }
 
 /// Makes the 400 for an input and an output of so many tokens, together more than `most`.

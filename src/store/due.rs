@@ -224,7 +224,7 @@ impl Store {
     }
 }
 
-fn open_request(row: &Row<'_>) -> rusqlite::Result<DueRequest> {
+pub(super) fn open_request(row: &Row<'_>) -> rusqlite::Result<DueRequest> {
     Ok(DueRequest {
         row: RowId(row.get("row_id")?),
         position: row.get("position")?,

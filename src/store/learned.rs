@@ -49,15 +49,6 @@ pub struct Attempts {
     pub invalid: u64,
 }
 
-/// What a provider allows a minute, as it was learned.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RateLimit {
-    /// Requests.
-    pub requests_per_minute: Option<u64>,
-    /// Tokens.
-    pub tokens_per_minute: Option<u64>,
-}
-
 impl Store {
     /// Returns the newest answers of a prompt that were bought for their own requests.
     pub fn billed_answers(
@@ -165,27 +156,6 @@ impl Store {
             .and_then(|mut query| {
                 query.query_map([server, model], |row| row.get("took_ms"))?.collect()
             })
-            .map_err(|error| self.named(error))
-    }
-
-    /// Returns the rates that a server has told of for a model.
-    pub fn rate_limit(&self, (server, model): (&str, &str)) -> Result<RateLimit, StoreError> {
-        self.conn
-            .prepare_cached(
-                "SELECT requests_per_minute, tokens_per_minute FROM rate_limit
-                 WHERE server = ?1 AND model = ?2",
-            )
-            .and_then(|mut query| {
-                query
-                    .query_row([server, model], |row| {
-                        Ok(RateLimit {
-                            requests_per_minute: row.get("requests_per_minute")?,
-                            tokens_per_minute: row.get("tokens_per_minute")?,
-                        })
-                    })
-                    .optional()
-            })
-            .map(Option::unwrap_or_default)
             .map_err(|error| self.named(error))
     }
 

@@ -9,8 +9,10 @@
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
 //! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
-//! for anew), `money` (what counts against a budget), `learned` (what answers teach about those to come), `prices`, `report`, `trail`, `answers` (what is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies
-//! are kept), `backup` (a copy that is whole), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
+//! for anew), `sample` (the rows of a pilot), `money` (what counts against a budget), `prices` (what tokens cost here),
+//! `rate_limits` (how fast may be sent), `learned` (what answers teach about those to come), `report`, `trail`, `answers` (what
+//! is there), `audit` (the same as evidence, piece by piece), `codec` (how bodies are kept), `backup` (a copy that is whole),
+//! `rehearsal` (what a rehearsal asks of its copy), `lock` (one run a project), `place` (what the disk under it lets one do), `fuse`
 //! (where a test breaks off), `stop_point` (where a test stops the process).
 
 mod add;
@@ -34,9 +36,12 @@ mod prices;
 mod project;
 mod promise;
 mod prompts;
+mod rate_limits;
 mod recover;
+mod rehearsal;
 mod report;
 mod retry;
+mod sample;
 pub(crate) mod stop_point;
 mod trail;
 mod writer;
@@ -60,17 +65,20 @@ pub use due::{DueRequest, Existing};
 pub use error::StoreError;
 #[doc(hidden)]
 pub use fuse::{Fuse, LastCommit};
-pub use learned::{Attempts, BilledAnswer, Experience, RateLimit};
+pub use learned::{Attempts, BilledAnswer, Experience};
 pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
 pub use money::{Counted, Unpriced};
 pub use open::{Create, Store};
+pub use place::free_bytes;
 pub use prices::PriceRecord;
 pub use project::{ProjectFacts, RunFacts, RunRecord};
 pub use promise::{NewBody, Promise, PromiseFor, Promised, Seat, Twin, Way};
 pub use prompts::PromptRecord;
 pub use recover::Recovered;
+pub use rehearsal::{PastAnswer, RouteSum, RunBatch};
 pub use report::{FailureExample, Perhaps, SourceLine, Spending, StateCounts};
 pub use retry::{Reopened, RetryFilter};
+pub use sample::Sampled;
 pub use trail::{RequestPlace, TrailAttempt, TrailRequest, TrailRow};
 pub use writer::{Order, Receipt, Turn, Writer, Writing};

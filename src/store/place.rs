@@ -98,6 +98,19 @@ fn locks_beside(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns the bytes that may still be written on the disk that a folder is on, where that can be told.
+#[cfg(unix)]
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Returns the bytes that may still be written on the disk that a folder is on, where that can be told.
+#[cfg(not(unix))]
+pub fn free_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
 fn folder(path: &Path) -> PathBuf {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     folder.unwrap_or(Path::new(".")).to_owned()

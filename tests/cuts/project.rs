@@ -269,6 +269,7 @@ impl Project {
             in_doubt: InDoubtPolicy::Resend,
             reuse: true,
             limit: None,
+            sample: None,
             budget: Budget::default(),
             batches: BatchPlan {
                 asked: how.asked,

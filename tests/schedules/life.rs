@@ -278,6 +278,7 @@ impl Project {
             in_doubt: InDoubtPolicy::Resend,
             reuse: true,
             limit: way.limit,
+            sample: None,
             budget: self.budget(&store),
             batches: BatchPlan {
                 asked: way.asked,

@@ -62,7 +62,7 @@ fn prompt(
         format!("\nprompt {} version {}", prompt.name, prompt.version),
         field("model", &format!("{}, {}", prompt.spec.model, prompt.spec.endpoint.as_str())),
         field("server", place),
-        field("due", &due(plan)),
+        field("due", &due(plan, whole.ways.word())),
     ];
     if left.due() > 0 {
         let why = words::why(plan, whole.ways.limit);
@@ -94,7 +94,7 @@ fn section(name: &str, values: &[String]) -> Vec<String> {
     values.iter().enumerate().map(named).collect()
 }
 
-fn due(plan: &PromptPlan) -> String {
+fn due(plan: &PromptPlan, word: &str) -> String {
     let left = plan.left;
     let parts: Vec<String> = [
         (left.new, "pending"),
@@ -111,8 +111,8 @@ fn due(plan: &PromptPlan) -> String {
     }
     let limited = match plan.ways.taken_up {
         all if all == left.due() => String::new(),
-        0 => "; --limit takes up none of them".to_owned(),
-        some => format!("; --limit takes up {} of them", thousands(some)),
+        0 => format!("; {word} takes up none of them"),
+        some => format!("; {word} takes up {} of them", thousands(some)),
     };
     format!("{}: {}{limited}", count(left.due(), "request"), parts.join(", "))
 }
@@ -261,7 +261,7 @@ fn time(plan: &PromptPlan, context: &Context) -> Vec<String> {
     let calls = || match plan.calls_take(plan.ways.taken_up) {
         Some(span) => format!("{} by calls ({})", span.words(), plan.rates.basis()),
         None => format!(
-            "unknown by calls until some are answered: `{} run --limit 20`, or give --rpm or --tpm",
+            "unknown by calls until some are answered: `{} run --sample 20`, or give --rpm or --tpm",
             context.program()
         ),
     };

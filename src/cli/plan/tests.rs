@@ -64,7 +64,7 @@ prompt label version 1
   cost      about $0.007933 in batches, at most $0.0164 if nothing has to be tried again
             about $0.0158 by calls, at most $0.0328
   time      unknown in batches, as none has ended yet, within 24 h each
-            unknown by calls until some are answered: `overnight run --limit 20`, or give --rpm or --tpm
+            unknown by calls until some are answered: `overnight run --sample 20`, or give --rpm or --tpm
 "
     );
     let ways = plan(&mut fixture, "--batch-size 100").prompts[0].ways;

@@ -9,7 +9,7 @@ use super::PromptPlan;
 use super::wish::Speed;
 use crate::cli::text::{duration, thousands};
 use crate::domain::{Route, UnixMs};
-use crate::store::RateLimit;
+use crate::machine::pace::Rates as LearnedRates;
 
 /// In flight at once where nobody said how many: at the start, and at most.
 const AT_ONCE: (f64, f64) = (8.0, 256.0);
@@ -20,7 +20,7 @@ pub(crate) struct Rates {
     /// What a person allows.
     pub(super) asked: Speed,
     /// What the provider has told.
-    pub(super) learned: RateLimit,
+    pub(super) learned: LearnedRates,
     /// What a call takes on average, in milliseconds, and of how many that is the average.
     pub(super) call_ms: Option<(f64, u64)>,
     /// What earlier batches took, half of them less, in milliseconds.
@@ -70,10 +70,7 @@ impl Rates {
         let least = |asked: Option<u32>, learned: Option<u64>| {
             asked.map(u64::from).into_iter().chain(learned).min()
         };
-        (
-            least(self.asked.rpm, self.learned.requests_per_minute),
-            least(self.asked.tpm, self.learned.tokens_per_minute),
-        )
+        (least(self.asked.rpm, self.learned.requests), least(self.asked.tpm, self.learned.tokens))
     }
 
     /// Returns how long so many calls of so many tokens each take; `None` where nothing is known of the pace.

@@ -89,6 +89,7 @@ impl PromptPlan {
 /// The requests of one model at one server.
 struct Lane {
     due: u64,
+    prompts: u64,
     forecast: Forecast,
     queue: Option<QueueRoom>,
 }
@@ -118,6 +119,7 @@ pub(super) fn plans(
             }
         };
         lane.due += left.due();
+        lane.prompts += 1;
         places.push((place, of));
     }
     let mut allowed = wish.ways.limit.unwrap_or(u64::MAX);
@@ -125,7 +127,11 @@ pub(super) fn plans(
     for ((prompt, left), (place, of)) in prompts.into_iter().zip(lefts).zip(places) {
         let has_batches = server::has_batches(server::provider(&prompt.spec.model)?, &place);
         let Some(lane) = lanes.get_mut(&of) else { continue };
-        let due = lane.due.min(wish.ways.limit.unwrap_or(u64::MAX));
+        let most = match wish.ways.sample {
+            Some(rows) => rows.saturating_mul(lane.prompts),
+            None => wish.ways.limit.unwrap_or(u64::MAX),
+        };
+        let due = lane.due.min(most);
         let choice = choose(wish.ways.route.into(), has_batches, due);
         let sample = if left.due() == 0 {
             Sample::nothing(&prompt, wish.prices.of_prompt(&prompt.spec))
@@ -136,7 +142,7 @@ pub(super) fn plans(
             Sample::of(store, Subject { prompt, parts, policy, liveness, left }, wish.look)?
         };
         let rates = rates(store, (&of.0, &prompt), wish)?;
-        let taken_up = left.due().min(allowed);
+        let taken_up = left.due().min(wish.ways.sample.unwrap_or(u64::MAX)).min(allowed);
         allowed -= taken_up;
         let is_new = || -> Result<bool, StoreError> {
             let is_wanted = wish.canary && Asked::from(wish.ways.route) == Asked::Auto;
@@ -172,7 +178,7 @@ fn rates(
     let profile = server::provider(&prompt.spec.model)?.batches;
     Ok(Rates {
         asked: wish.speed,
-        learned: store.rate_limit((server, &model))?,
+        learned: store.rate_limit(server, &model)?,
         call_ms: (!calls.is_empty())
             .then(|| (calls.iter().sum::<u64>() as f64 / calls.len() as f64, calls.len() as u64)),
         batch_ms: batches.get(batches.len() / 2).copied(),
@@ -207,6 +213,7 @@ fn lane(
     };
     Ok(Lane {
         due: 0,
+        prompts: 0,
         forecast: Forecast::new(limits, enqueued),
         queue: queue.limit().map(|tokens| QueueRoom {
             tokens,

@@ -26,9 +26,20 @@ pub(crate) struct Ways {
     /// Take up at most N requests.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<u64>(1, None))]
     pub(crate) limit: Option<u64>,
+    /// Take up N rows at random: a pilot, from which `plan` learns what the rest will take.
+    #[arg(long, value_name = "N", conflicts_with = "limit", allow_negative_numbers = true, value_parser = whole::<u64>(1, None))]
+    pub(crate) sample: Option<u64>,
+    /// Draw by this number whatever is drawn; the same one draws the same.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = whole::<u64>(0, None))]
+    pub(crate) seed: u64,
 }
 
 impl Ways {
+    /// Returns the option that says how many are taken up.
+    pub(crate) fn word(&self) -> &'static str {
+        if self.sample.is_some() { "--sample" } else { "--limit" }
+    }
+
     /// Returns the bounds of a batch that are asked for.
     pub(crate) fn most(&self) -> MostInBatches {
         MostInBatches { requests: self.batch_size, bytes: None, tokens: self.batch_tokens }

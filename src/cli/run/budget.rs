@@ -31,7 +31,7 @@ pub(crate) fn parse_usd(text: &str) -> Result<NanoUsd, String> {
 }
 
 /// Makes the budget of a run. Refuses a ceiling that could not hold.
-pub(super) fn make(
+pub(crate) fn make(
     (store, plan): (&Store, &Plan),
     book: &PriceBook,
     ceiling: Option<NanoUsd>,
@@ -46,11 +46,15 @@ pub(super) fn make(
     }
     let counted = store.counted()?;
     let mut sum = counted.known;
+    let prompts = store.prompts()?;
+    let is_unusual =
+        |model: &ModelName| book.missing(&prompts).iter().any(|prompt| prompt.spec.model == *model);
     for unpriced in &counted.unpriced {
-        sum += price_of(unpriced, book).ok_or_else(|| {
-            no_price(&unpriced.model, &program)
-                .because("replies of it are on record, and count against the budget".to_owned())
-        })?;
+        sum +=
+            price_of(unpriced, book).filter(|_| !is_unusual(&unpriced.model)).ok_or_else(|| {
+                no_price(&unpriced.model, &program)
+                    .because("replies of it are on record, and count against the budget".to_owned())
+            })?;
     }
     Ok(Budget::new(ceiling, sum, counted.open))
 }

@@ -421,7 +421,8 @@ impl Checker<'_> {
         })
     }
 
-    /// Holds the cost against the price that this program knows; what else it may be is decided when all is read.
+    /// Holds the cost against the price that its run went by; where that has not said, against the one that is known now, and
+    /// what else it may be is decided when all is read.
     fn cost(
         &mut self,
         subject: &Subject<'_>,
@@ -439,6 +440,15 @@ impl Checker<'_> {
             return;
         };
         let is_batch = attempt.batch_id.is_some();
+        if let Some(prices) = self.ground.prices(attempt, subject.evidence.prompt_id) {
+            let price = if is_batch { prices.batch } else { prices.realtime };
+            if attempt.cost_nanousd != price.map(|price| price.of(usage).0) {
+                let words =
+                    "its cost is not the one that its tokens had in the run that settled it";
+                self.tell(subject, attempt, (Check::Cost, words));
+            }
+            return;
+        }
         let price = if is_batch { recipe.price.batch } else { recipe.price.realtime };
         let listed = price.map(|price| price.of(usage));
         let finding = |words: &str| subject.finding(Check::Cost, words).of_attempt(attempt.id);

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use super::finding::{Check, Finding};
 use super::recipe::Recipes;
 use crate::domain::{BatchEnd, Endpoint};
+use crate::engine::task::Prices;
 use crate::machine::plan::Liveness;
-use crate::store::{BatchEvidence, DictionaryEvidence, RunEvidence};
+use crate::machine::prices::Terms;
+use crate::store::{AttemptEvidence, BatchEvidence, DictionaryEvidence, RunEvidence};
 
 /// How far clocks may be set back before a time is taken to be wrong: one hour.
 const CLOCK_TOLERANCE_MS: i64 = 3_600_000;
@@ -15,6 +17,8 @@ const CLOCK_TOLERANCE_MS: i64 = 3_600_000;
 pub(super) struct Ground {
     pub(super) recipes: Recipes,
     pub(super) runs: HashMap<i64, RunGround>,
+    /// When each run started, and which it is, in the order of time.
+    pub(super) starts: Vec<(i64, i64)>,
     pub(super) batches: HashMap<i64, BatchGround>,
     /// Of each dictionary, whose it is and what for.
     pub(super) dictionaries: HashMap<i64, (i64, String)>,
@@ -31,6 +35,8 @@ pub(super) struct RunGround {
     ended_at_ms: Option<i64>,
     /// Whether it was made by this very version.
     pub(super) knows_words: bool,
+    /// What the tokens of each prompt cost in it, where it has said.
+    prices: Option<HashMap<i64, Prices>>,
 }
 
 impl RunGround {
@@ -39,6 +45,7 @@ impl RunGround {
             started_at_ms: run.started_at_ms,
             ended_at_ms: run.ended_at_ms,
             knows_words: run.program_version == env!("CARGO_PKG_VERSION"),
+            prices: run.prices.as_deref().and_then(prices),
         }
     }
 
@@ -47,6 +54,17 @@ impl RunGround {
         at_ms < self.started_at_ms.saturating_sub(CLOCK_TOLERANCE_MS)
             || self.ended_at_ms.is_some_and(|ended| is_before(ended, at_ms))
     }
+}
+
+/// Reads the prices that a run has put beside its settings.
+fn prices(text: &str) -> Option<HashMap<i64, Prices>> {
+    let terms: HashMap<String, Option<Terms>> = serde_json::from_str(text).ok()?;
+    let price = |(prompt, terms): (String, Option<Terms>)| {
+        // Nothing is left open in them that a provider would fill in.
+        let prices = terms.map(|terms| Prices::from(terms.listed(""))).unwrap_or_default();
+        Some((prompt.parse().ok()?, prices))
+    };
+    terms.into_iter().map(price).collect()
 }
 
 /// A batch, as far as attempts need it.
@@ -73,6 +91,18 @@ impl BatchGround {
 }
 
 impl Ground {
+    /// Returns what the tokens of an attempt cost in the run that settled it, as far as that has said.
+    pub(super) fn prices(&self, attempt: &AttemptEvidence, prompt: i64) -> Option<Prices> {
+        let settled_by = match attempt.batch_id.and(attempt.settled_at_ms) {
+            None => attempt.run_id,
+            Some(at_ms) => {
+                let begun = self.starts.partition_point(|(start, _)| *start <= at_ms);
+                self.starts[..begun].last().map_or(attempt.run_id, |(_, run)| *run)
+            }
+        };
+        self.runs.get(&settled_by)?.prices.as_ref()?.get(&prompt).copied()
+    }
+
     /// Says what is wrong with a time, if it cannot be.
     pub(super) fn wrong_time(&self, what: &str, at_ms: i64) -> Option<Finding> {
         let words = if at_ms < self.created_at_ms.saturating_sub(CLOCK_TOLERANCE_MS) {

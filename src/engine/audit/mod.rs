@@ -174,6 +174,7 @@ fn record(
     let ground = Ground {
         recipes: Recipes::read(&prompts, plan.make, findings),
         runs: runs.iter().map(|run| (run.id, RunGround::of(run))).collect(),
+        starts: starts(&runs),
         batches: batches.iter().map(|batch| (batch.id, BatchGround::of(batch))).collect(),
         dictionaries: dictionaries.iter().map(Ground::dictionary).collect(),
         liveness,
@@ -495,6 +496,12 @@ fn runs_in_order(
             ));
         }
     }
+}
+
+fn starts(runs: &[RunEvidence]) -> Vec<(i64, i64)> {
+    let mut starts: Vec<_> = runs.iter().map(|run| (run.started_at_ms, run.id)).collect();
+    starts.sort_unstable();
+    starts
 }
 
 /// Prices change, but not within a run: where some costs are at the price that we know, all are.

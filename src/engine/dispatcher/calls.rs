@@ -11,7 +11,7 @@ use super::super::task::Job;
 use super::super::worker::{self, Landed, Parachute};
 use super::Dispatcher;
 use crate::domain::{Event, FailureClass, Outcome, Problem, Route, State};
-use crate::machine::pace::{Failed, Heard, Landing};
+use crate::machine::pace::{self, Failed, Landing};
 use crate::machine::request::{Due, Facts, due};
 use crate::machine::retry::backoff;
 use crate::machine::stop::{Halt, Seen};
@@ -107,30 +107,27 @@ impl Dispatcher {
 
     fn adjust_pace(&mut self, flight: &Flight, landed: &Landed) {
         let now = self.outfit.world.clock.elapsed();
-        let jitter = self.rng.f64();
-        let pace = &mut self.outfit.lanes[self.outfit.lane_of[flight.job.task]].pace;
-        let heard = Heard {
-            number: flight.job.pace_number,
-            took: landed.took,
-            requests: landed.requests_limit,
-            tokens: landed.tokens_limit,
-        };
-        pace.heard(now, heard);
-        if let Some(usage) = landed.usage {
-            pace.counted(flight.guessed_tokens, usage.input + usage.output);
-        }
-        match landed.outcome {
+        let how = match landed.outcome {
             Outcome::Failed(class) => {
                 let is_first_try = flight.number == 1;
-                let failed = Failed { class, asked: landed.asked_pause, is_first_try };
-                let landing = Landing::Failed(failed);
-                if let Some(pause) = pace.land(now, landing, jitter) {
-                    self.tell(Event::Paused { class, pause });
-                }
+                Landing::Failed(Failed { class, asked: landed.asked_pause, is_first_try })
             }
-            Outcome::Answered | Outcome::Truncated | Outcome::InDoubt => {
-                pace.land(now, Landing::Served, jitter);
-            }
+            Outcome::Answered | Outcome::Truncated | Outcome::InDoubt => Landing::Served,
+        };
+        let landing = pace::Landed {
+            number: flight.job.pace_number,
+            took: landed.took,
+            guessed: flight.guessed_tokens,
+            counted: landed.usage.map(|usage| usage.input + usage.output),
+            requests: landed.requests_limit,
+            tokens: landed.tokens_limit,
+            how,
+        };
+        let jitter = self.rng.f64();
+        let pace = &mut self.outfit.lanes[self.outfit.lane_of[flight.job.task]].pace;
+        let pause = pace.land(now, &landing, jitter);
+        if let (Some(pause), Outcome::Failed(class)) = (pause, landed.outcome) {
+            self.tell(Event::Paused { class, pause });
         }
     }
 

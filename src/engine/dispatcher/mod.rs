@@ -33,9 +33,11 @@ use super::task::{Job, Task, encode};
 use super::transport::Transport;
 use super::worker::Landed;
 use super::world::World;
-use crate::domain::{Event, Problem, PromptId, RequestId, Route, RunId, State, Tally, UnixMs};
+use crate::domain::{
+    Event, Problem, PromptId, RequestId, Route, RowId, RunId, State, Tally, UnixMs,
+};
 use crate::machine::budget::Budget;
-use crate::machine::pace::Permit;
+use crate::machine::pace::{Permit, Rates};
 use crate::machine::stop::Watchdog;
 use crate::store::{Codec, Order, Promise, PromiseFor, Receipt, Store, Twin, Way, Writer};
 
@@ -61,6 +63,8 @@ pub(super) struct Outfit {
     pub(super) feeders: Vec<UnboundedSender<Feed>>,
     pub(super) desk: Desk,
     pub(super) budget: Budget,
+    /// The rows that the run is for, where it is not for all.
+    pub(super) sample: Option<Arc<Vec<RowId>>>,
     pub(super) writer: Writer,
     pub(super) transport: Transport,
     pub(super) world: World,
@@ -139,7 +143,13 @@ impl Dispatcher {
             for (lane, due) in self.first_feed.take().into_iter().flatten().enumerate() {
                 if due > 0 {
                     let route = self.outfit.desk.route(lane, due);
-                    self.feed(lane, Feed::Everything(route));
+                    self.feed(
+                        lane,
+                        match &self.outfit.sample {
+                            Some(rows) => Feed::OfRows(Arc::clone(rows), route),
+                            None => Feed::Everything(route),
+                        },
+                    );
                 }
             }
         }
@@ -192,7 +202,14 @@ impl Dispatcher {
         let (batches, requests) = self.outfit.desk.left_behind();
         let refused = self.outfit.desk.lanes.iter().map(|lane| lane.refused).sum();
         let left_behind = LeftBehind { batches, requests, refused };
-        Ended { writer: self.outfit.writer, tally: self.tally, stopped: self.stopped, left_behind }
+        let learned = self.outfit.lanes.iter().map(|lane| lane.pace.learned()).collect();
+        Ended {
+            writer: self.outfit.writer,
+            tally: self.tally,
+            stopped: self.stopped,
+            left_behind,
+            learned,
+        }
     }
 
     fn is_fed(&self) -> bool {
@@ -537,6 +554,8 @@ pub(super) struct Ended {
     pub(super) tally: Tally,
     pub(super) stopped: Option<Problem>,
     pub(super) left_behind: LeftBehind,
+    /// The rates that each lane was found to be allowed.
+    pub(super) learned: Vec<Rates>,
 }
 
 /// What goes on without the run, or was not done for want of room.

@@ -86,3 +86,58 @@ impl WrittenPrice {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn only_lines_of_the_front_matter_are_taken() {
+        let text = "\u{feff}\r\n---\r\nmodel: m\r\nprice_in : 0.15\r\nbatch_discount: 30 # so far\r\nprice_out:\r\n---\r\nprice_out: 2\r\n";
+        let taken = take_price(text).unwrap();
+        let price = WrittenPrice {
+            price_in: Some(NanoUsd(150_000_000)),
+            batch_discount: Some(30),
+            ..WrittenPrice::default()
+        };
+        assert_eq!(taken.price, price);
+        assert_eq!(taken.text, "\u{feff}\r\n---\r\nmodel: m\r\n---\r\nprice_out: 2\r\n");
+        assert_eq!(taken.in_place, "\u{feff}\r\n---\r\nmodel: m\r\n\n\n\n---\r\nprice_out: 2\r\n");
+        for whole in [
+            "price_in: 1\n",
+            "---\nprice_in: 1\n",
+            "x\n---\nprice_in: 1\n---\n",
+            "---\na:\n  price_in: 1\n---\n",
+            "",
+        ] {
+            let taken = take_price(whole).unwrap();
+            assert_eq!(
+                (taken.text.as_str(), taken.price),
+                (whole, WrittenPrice::default()),
+                "{whole:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_price_names_its_line() {
+        let told = |text: &str| take_price(text).unwrap_err().to_string();
+        let wrong = told("---\nmodel: m\nprice_cached: cheap\n---\n");
+        assert_eq!(
+            wrong,
+            "line 3 of the prompt: `price_cached` must be an amount of US dollars per million tokens, such as 2 or 0.15"
+        );
+        assert!(told("\n---\nbatch_discount: 50%\n---\n").starts_with("line 3 of the prompt"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_without_a_price_stays_as_it_is(text in "(---\n|a: 1\r?\n|\\PC{0,6}\n|price\n){0,8}") {
+            let taken = take_price(&text).unwrap();
+            prop_assert_eq!(&taken.text, &text);
+            prop_assert_eq!(taken.in_place, text);
+        }
+    }
+}

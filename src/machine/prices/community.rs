@@ -92,9 +92,9 @@ fn first(
             _ => Err(CommunityProblem::Twice),
         };
         let model = model.clone();
-        match read.map_err(|problem| CommunityError::Entry { key, model, problem })? {
-            Some(terms) => return Ok(Some(terms)),
-            None => {}
+        let read = read.map_err(|problem| CommunityError::Entry { key, model, problem })?;
+        if read.is_some() {
+            return Ok(read);
         }
     }
     Ok(None)

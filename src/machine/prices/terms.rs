@@ -121,7 +121,17 @@ impl Terms {
 
     /// Returns the terms with nothing left open that come to this price.
     pub fn of(listed: &ListedPrice) -> Self {
-        let (price, batch) = (short(&listed.price), short(&listed.batch));
+        Self {
+            max_input_tokens: listed.max_input_tokens,
+            max_output_tokens: listed.max_output_tokens,
+            as_of: listed.as_of,
+            ..Self::of_prices(listed.price, listed.batch)
+        }
+    }
+
+    /// Returns the terms with nothing left open that come to this price by a call and to that one in a batch.
+    pub fn of_prices(call: Price, in_batch: Price) -> Self {
+        let (price, batch) = (short(&call), short(&in_batch));
         Self {
             price_in: price.input,
             price_out: price.output,
@@ -129,18 +139,15 @@ impl Terms {
             price_reasoning: Some(price.reasoning),
             batch_discount: None,
             batch: Parts::of(batch),
-            long: listed.price.long.map(|long| Long {
+            long: call.long.map(|long| Long {
                 above_tokens: long.above_tokens,
                 prices: Parts::of(four_of_long(&long)),
             }),
-            batch_long: listed
-                .batch
+            batch_long: in_batch
                 .long
                 .map(|long| Parts::of(four_of_long(&long)))
                 .unwrap_or_default(),
-            max_input_tokens: listed.max_input_tokens,
-            max_output_tokens: listed.max_output_tokens,
-            as_of: listed.as_of,
+            ..Self::default()
         }
     }
 

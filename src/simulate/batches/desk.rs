@@ -56,6 +56,13 @@ impl Desk {
         Some(Arc::clone(job))
     }
 
+    /// Takes a batch out of the list.
+    pub(super) fn remove(&self, id: &str) -> Option<Shared> {
+        let mut jobs = lock(&self.jobs);
+        let number = jobs.numbers.remove(id)?;
+        jobs.by_number.remove(&number).map(|(_, job)| job)
+    }
+
     /// Returns all batches with their ids, oldest first.
     pub(super) fn all(&self) -> Vec<(String, Shared)> {
         lock(&self.jobs).by_number.values().cloned().collect()

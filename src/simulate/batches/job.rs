@@ -161,6 +161,12 @@ impl Job {
         }
     }
 
+    /// Returns the ids of its files, those that go in and those that come out.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        let results = [self.output_file_id.as_deref(), self.error_file_id.as_deref()];
+        std::iter::once(self.asked.input_file_id.as_str()).chain(results.into_iter().flatten())
+    }
+
     /// Returns its status.
     pub(super) fn status(&self) -> Status {
         self.at.status

@@ -33,7 +33,7 @@ use super::ledger::lock;
 use super::page::Turn;
 use super::reply::{INVALID, Problem, Reply};
 use super::service::{State, Stop};
-use super::{body, work};
+use super::{Takes, body, work};
 use crate::domain::Endpoint;
 use crate::engine::SentBody;
 
@@ -133,6 +133,15 @@ pub(super) fn settle(state: &State) {
     }
 }
 
+/// Forgets a batch and its files, of which nobody will ask again.
+pub(super) fn forget(state: &State, id: &str) {
+    let Some(job) = state.desk.remove(id) else { return };
+    let mut files = lock(&state.files);
+    for file in lock(&job).files() {
+        files.remove(file, state.now());
+    }
+}
+
 /// Reads a body that was checked; refuses the endpoints that are not simulated.
 fn read(body: &Value) -> Result<Asked, Problem> {
     let text = |field: &str| body.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -184,7 +193,8 @@ fn foresee(state: &State, asked: &Asked, file: &StoredFile) -> Prospect {
         Err(errors) => return fail(errors),
     };
     let fault = state.draw_fault(Moment::Batch, &file.bytes);
-    let most = state.settings.enqueued_tokens;
+    let own = state.settings.likeness.models.get(&input.model);
+    let most = own.and_then(|own| own.enqueued_tokens).or(state.settings.enqueued_tokens);
     if fault == Some(Fault::BatchFailed) {
         let told = "The server had an error while processing your batch.";
         return fail(vec![BatchError::whole("server_error", told)]);
@@ -192,7 +202,11 @@ fn foresee(state: &State, asked: &Asked, file: &StoredFile) -> Prospect {
     if fault == Some(Fault::BatchTokens) {
         return fail(vec![too_many_tokens(&input.model, most.unwrap_or(TOLD_TOKENS))]);
     }
-    let tokens = if most.is_some() { count_tokens(&input, asked.endpoint) } else { 0 };
+    let tokens = if most.is_some() {
+        count_tokens(&input, (asked.endpoint, state.settings.likeness.takes))
+    } else {
+        0
+    };
     if let Some(most) = most
         && !state.desk.enqueue(&input.model, tokens, most)
     {
@@ -219,9 +233,9 @@ fn course(fault: Fault) -> Course {
     }
 }
 
-fn count_tokens(input: &Input, endpoint: Endpoint) -> u64 {
+fn count_tokens(input: &Input, (endpoint, takes): (Endpoint, Takes)) -> u64 {
     let lines = (0..input.lines.len()).filter_map(|index| input.line(index));
-    lines.map(|line| work::prompt_tokens(endpoint, line.body.as_bytes())).sum()
+    lines.map(|line| work::prompt_tokens(endpoint, line.body.as_bytes(), takes)).sum()
 }
 
 fn too_many_tokens(model: &str, most: u64) -> BatchError {
@@ -246,7 +260,7 @@ pub(super) async fn off_thread<T: Send + 'static>(
     state: &Arc<State>,
     work: impl FnOnce(&State) -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    if !state.has_threads {
+    if !state.has_threads() {
         return Ok(work(state));
     }
     let state = Arc::clone(state);

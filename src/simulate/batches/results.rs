@@ -130,7 +130,7 @@ struct Reply {
 
 /// Makes the reply that a line's body gets, and charges it.
 fn complete(state: &State, call: &Call<'_>) -> Result<(Reply, Option<Fault>, Usage), Problem> {
-    let parsed = call.read()?;
+    let parsed = call.read(state.settings.likeness.takes)?;
     let good = Good::admit(state, call, &parsed)?;
     let fault = good.draw_fault(state, Moment::Line);
     if fault == Some(Fault::LineServerError) {

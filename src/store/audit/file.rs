@@ -45,7 +45,16 @@ impl Store {
         if let Err(error) = checked {
             problems.push(FileProblem { words: error.to_string() });
         }
+        // SQLite takes what is missing of a last page for zeros, and finds nothing wrong where they were some.
+        if self.ends_within_a_page().unwrap_or(false) {
+            problems.push(FileProblem { words: "it ends in the middle of a page".to_owned() });
+        }
         problems
+    }
+
+    fn ends_within_a_page(&self) -> rusqlite::Result<bool> {
+        let page: u64 = self.conn.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        Ok(std::fs::metadata(self.path()).is_ok_and(|file| file.len() % page.max(1) != 0))
     }
 
     /// Runs SQLite's `foreign_key_check`: every number that names a row of another table.

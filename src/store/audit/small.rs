@@ -88,6 +88,8 @@ pub struct RunEvidence {
     pub ended: Option<String>,
     /// The version of the program.
     pub program_version: String,
+    /// What it went by for each prompt, as JSON; `None` where it has not said.
+    pub prices: Option<String>,
 }
 
 /// A dictionary on record.
@@ -199,8 +201,9 @@ impl Store {
 
     /// Returns all runs.
     pub fn run_evidence(&self) -> Vec<Taken<RunEvidence>> {
-        let sql =
-            "SELECT id, started_at_ms, ended_at_ms, ended, program_version FROM run ORDER BY id";
+        let sql = "SELECT id, started_at_ms, ended_at_ms, ended, program_version,
+                          CASE WHEN json_valid(settings) THEN json_extract(settings, '$.prices') END AS prices
+                   FROM run ORDER BY id";
         all(self, sql, |row| {
             Ok(RunEvidence {
                 id: row.get("id")?,
@@ -208,6 +211,7 @@ impl Store {
                 ended_at_ms: row.get("ended_at_ms")?,
                 ended: row.get("ended")?,
                 program_version: row.get("program_version")?,
+                prices: row.get("prices")?,
             })
         })
     }
