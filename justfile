@@ -26,6 +26,10 @@ simulate *ARGS:
 bench-batches ROWS="100000":
     benches/batches.sh {{ROWS}}
 
+# A table of a million rows, counted by a sample and whole: time, memory, and what the tokenizer alone takes.
+bench-counting ROWS="1000000":
+    benches/counting.sh {{ROWS}}
+
 # Feeds hostile input to one target of fuzz/, or to all in turn, for so many seconds each; installs cargo-fuzz.
 fuzz TARGET="all" SECONDS="60":
     fuzz/run {{TARGET}} {{SECONDS}}
