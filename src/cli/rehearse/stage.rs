@@ -26,8 +26,8 @@ use crate::machine::route::HasBatches;
 use crate::provider::batch::BatchUrls;
 use crate::provider::endpoint_url;
 use crate::simulate::{
-    AnswerLength, AskedInWords, Exchange, Likeness, ModelLikeness, Remembers, Settings, Takes,
-    wired_by,
+    AnswerLength, AskedInWords, Exchange, Keeps, Likeness, ModelLikeness, Remembers, Settings,
+    Takes, wired_by,
 };
 use crate::store::{PastAnswer, PromptRecord, Store};
 
@@ -159,6 +159,7 @@ fn likeness(
             true => Remembers::SumsAlone,
             false => Remembers::EachBody,
         },
+        keeps: Keeps::Packed,
         in_words: played.prompts.iter().filter_map(in_words).collect(),
         ..Likeness::default()
     };
