@@ -239,8 +239,8 @@ fn a_ceiling_that_cannot_hold_is_refused_before_anything_is_sent() {
 /// A provider that counts more tokens than there can be: one reply is enough to be more careful.
 #[test]
 fn a_provider_that_charges_more_than_can_be_is_met_with_larger_sums() {
-    let provider = Provider::start(|request| {
-        let mut reply = support::completion(&request.json(), "yes");
+    let provider = Provider::start(|_| {
+        let mut reply = support::completion("yes", "stop");
         reply["usage"] =
             json!({"prompt_tokens": 4_000, "completion_tokens": 400, "total_tokens": 4_400});
         Act::json(200, &reply)
