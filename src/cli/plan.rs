@@ -52,7 +52,7 @@ Examples:
 Input is counted with the model's own vocabulary where the program has it (OpenAI's models), and
 put right by what the answers on file were billed; of a large table a sample is counted, and the
 page says so. Output, retries, cut replies and what is cached are those of the prompt's answers so
-far; where there is none, the output is a guess that is called one. `overnight run --limit 20` is
+far; where there is none, the output is a guess that is called one. `overnight run --sample 20` is
 enough to learn from.")]
 pub(crate) struct Args {
     /// How many rendered requests to show.
@@ -254,7 +254,7 @@ fn next_step(plan: &Plan, context: &Context) {
             format!("a run is on: `{program} status --watch` shows how it goes")
         }
         (Liveness::Idle, _) if due > 20 => {
-            format!("`{program} run --limit 20` tries the first 20, `{program} run` does all")
+            format!("`{program} run --sample 20` tries 20 rows at random, `{program} run` does all")
         }
         (Liveness::Idle, _) if due > 0 => format!("`{program} run` does it"),
         (Liveness::Idle, 0) => return,
