@@ -254,7 +254,7 @@ fn next_step(plan: &Plan, context: &Context) {
             format!("a run is on: `{program} status --watch` shows how it goes")
         }
         (Liveness::Idle, _) if due > 20 => {
-            format!("`{program} run --sample 20` tries 20 at random, `{program} run` does all")
+            format!("`{program} run --sample 20` tries 20 rows at random, `{program} run` does all")
         }
         (Liveness::Idle, _) if due > 0 => format!("`{program} run` does it"),
         (Liveness::Idle, 0) => return,

@@ -40,7 +40,7 @@ fn spent(folder: &Folder) -> f64 {
 #[test]
 fn twenty_rows_tell_what_the_others_cost_by_calls() {
     let (folder, simulator) = demo("", "");
-    folder.ok(&["run", "--limit", "20"]);
+    folder.ok(&["run", "--sample", "20"]);
     let estimate = plan(&folder, &[]);
     let before = (charged(&simulator), spent(&folder));
     folder.ok(&["run"]);
@@ -57,7 +57,7 @@ fn twenty_rows_tell_what_the_others_cost_by_calls() {
 #[test]
 fn twenty_rows_tell_what_the_others_cost_in_batches() {
     let (folder, simulator) = demo("", "");
-    folder.ok(&["run", "--limit", "20"]);
+    folder.ok(&["run", "--sample", "20"]);
     let route = ["--route", "batch"];
     let estimate = plan(&folder, &route);
     assert_eq!(estimate["prompts"][0]["route"], "batch");
@@ -74,11 +74,12 @@ fn twenty_rows_tell_what_the_others_cost_in_batches() {
 fn what_goes_wrong_is_part_of_what_the_others_cost() {
     // Every fifth answer is cut and bought again with more tokens, some are not in the form that was asked for.
     let (folder, simulator) = demo("length=0.2,wronglabel=0.1", "max_tokens_limit: 80\n");
-    folder.run(&["run", "--limit", "160"]);
+    folder.run(&["run", "--sample", "160"]);
     let prompt = of_prompt(&folder, &[]);
     let before = charged(&simulator);
     folder.run(&["run"]);
-    near(number(&prompt["cost_usd"]), charged(&simulator) - before, 0.05);
+    // Half of the table is a sample too: what goes wrong in it is near what goes wrong in the other half, not the same.
+    near(number(&prompt["cost_usd"]), charged(&simulator) - before, 0.10);
     let learned = &prompt["learned"];
     assert!(number(&learned["billed_attempts_per_request"]) > 1.15, "{learned}");
     assert!((0.1..0.3).contains(&number(&learned["truncated_share"])), "{learned}");

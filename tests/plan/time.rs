@@ -18,7 +18,7 @@ fn nobody_knows_until_a_limit_or_an_answer_is_there() {
     let page = folder.ok(&["plan", "--examples", "0"]).stdout;
     assert!(
         page.contains(
-            "  time      unknown by calls until some are answered: `overnight run --limit 20`"
+            "  time      unknown by calls until some are answered: `overnight run --sample 20`"
         ),
         "{page}"
     );

@@ -130,3 +130,19 @@ fn what_went_wrong_so_far_is_told() {
     assert_eq!(prompt["tokens"]["input"], 1_600);
     assert_eq!(prompt["tokens"]["input_basis"], "calibrated");
 }
+
+#[test]
+fn a_request_that_the_model_does_not_take_is_told_with_its_row() {
+    let long = "word ".repeat(300);
+    let table = format!("id,text\n1,short\n2,{long}\n3,{long}{long}\n4,short too\n");
+    let folder = project(&table, &format!("{PLAIN}{{{{ text }}}}"), &[]);
+    let prices = "provider,model,input_usd_per_mtok,output_usd_per_mtok,max_input_tokens\nsimulated,small,0.1,0.5,250\n";
+    folder.write("prices.csv", prices);
+    let prompt = of_prompt(&folder, &["--prices", "prices.csv"]);
+    let (found, words) = warns(&prompt, "too_long");
+    assert_eq!((&found["rows"], &found["first_row"]), (&2.into(), &3.into()), "{words}");
+    assert!(words.starts_with("2 of 4 rows have more input than the 250 tokens that simulated/small takes; the longest is row #3 with 6"), "{words}");
+    assert_eq!(prompt["longest"]["max_input_tokens"], 250);
+    let page = folder.ok(&["plan", "--prices", "prices.csv", "--examples", "0"]).stdout;
+    assert!(page.contains("  longest   row #3 (3), 6"), "{page}");
+}

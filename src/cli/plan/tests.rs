@@ -263,3 +263,18 @@ fn examples_are_of_requests_that_are_due() {
     let page = page::page(&plan, asked, &context).unwrap();
     assert!(page.ends_with("\n  row #3\n  user:\n    Label this: text of r3\n"), "{page}");
 }
+
+#[test]
+fn a_price_of_the_table_grows_old_and_one_of_ones_own_does_not() {
+    let mut fixture = Fixture::with_rows(3);
+    let book = PriceBook::bundled();
+    let mut kinds = |days: u64| -> Vec<&'static str> {
+        let mut plan = plan(&mut fixture, "");
+        let now = NOW.plus(std::time::Duration::from_hours(24 * days));
+        plan.look_closer(fixture.store(), (None, now), &book).unwrap();
+        plan.details[0].warnings.iter().map(|warning| warning.kind).collect()
+    };
+    assert_eq!(kinds(0), Vec::<&str>::new());
+    assert_eq!(kinds(100), Vec::<&str>::new());
+    assert_eq!(kinds(400), ["old_price"]);
+}
