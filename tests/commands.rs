@@ -48,7 +48,7 @@ fn simulated() -> Folder {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = Folder::new();
-    let commands: [&[&str]; 22] = [
+    let commands: [&[&str]; 23] = [
         &[],
         &["init"],
         &["add"],
@@ -59,6 +59,7 @@ fn every_command_has_help_with_examples() {
         &["prompt", "show"],
         &["prompt", "diff"],
         &["plan"],
+        &["rehearse"],
         &["run"],
         &["status"],
         &["cancel"],
