@@ -60,6 +60,7 @@ fn every_command_has_help_with_examples() {
         &["prompt", "diff"],
         &["plan"],
         &["price"],
+        &["rehearse"],
         &["run"],
         &["status"],
         &["cancel"],

@@ -22,7 +22,6 @@ use crate::domain::AnswerFormat;
 use crate::engine::{BatchServer, Clock, Server, Task};
 use crate::machine::answer_check::{wire_schema, words};
 use crate::machine::request::InDoubtPolicy;
-use crate::machine::route::HasBatches;
 use crate::provider::batch::BatchUrls;
 use crate::provider::endpoint_url;
 use crate::simulate::{
@@ -263,11 +262,7 @@ fn server_of(played: &Played, prompt: &PromptRecord, base: &str) -> Result<Serve
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(Server {
         name: played.name.clone(),
-        has_batches: match server::has_batches(played.provider, &played.place) {
-            // Nobody can know before a run has asked, and the simulated provider has some.
-            HasBatches::Perhaps | HasBatches::Yes => HasBatches::Yes,
-            HasBatches::No => HasBatches::No,
-        },
+        has_batches: server::has_batches(played.provider, &played.place),
         url: endpoint_url(base, prompt.spec.endpoint).map_err(|error| wrong_url(&error))?,
         headers,
         key: None,
