@@ -3,14 +3,34 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod simulated;
 mod support;
 
 use std::collections::BTreeSet;
 
+use overnight::domain::UnixMs;
+use overnight::simulate::{self, Ledger, Settings, Simulator};
 use serde_json::{Value, json};
-use simulated::Served;
 use support::{Act, Folder, Provider};
+
+/// A simulated provider with a socket, and the runtime that it lives on.
+struct Served {
+    simulator: Simulator,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Served {
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::new(|| UnixMs(1_767_225_600_123));
+        change(&mut settings);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let simulator = runtime.block_on(simulate::start(settings)).unwrap();
+        Self { simulator, _runtime: runtime }
+    }
+
+    fn ledger(&self) -> Ledger {
+        self.simulator.ledger()
+    }
+}
 
 /// Of `simulated/small`, in nano-USD per token: in, cached, out. A batch is half of it.
 const PRICE: [u64; 3] = [100, 10, 500];
@@ -38,7 +58,7 @@ fn project(served: &Served, rows: usize) -> Folder {
     let folder = Folder::new();
     let prompt = "---\nmodel: simulated/small\nmax_tokens: 40\n---\nSay of {{ text }}: ";
     folder.write("p.prompt", prompt).write("rows.csv", table(rows));
-    let url = served.simulator().base_url().to_owned();
+    let url = served.simulator.base_url().to_owned();
     folder.ok(&["init", "--prompt", "p.prompt", "--base-url", &url]);
     folder.ok(&["add", "rows.csv", "--key", "id"]);
     folder
