@@ -10,6 +10,9 @@ use super::text::count;
 use crate::domain::{NanoUsd, Price, Route, Usage};
 use crate::store::{Spending, Store, StoreError, TokensUsed};
 
+/// Less than this many nano-USD would read as nothing.
+const LEAST_TOLD: i64 = 1_000;
+
 /// What a project has saved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Savings {
@@ -51,7 +54,7 @@ impl Savings {
             (self.caching, "by the provider's cache"),
         ]
         .into_iter()
-        .filter(|(saved, _)| saved.0 > 0)
+        .filter(|(saved, _)| saved.0 >= LEAST_TOLD)
         .map(|(saved, how)| format!("{saved} {how}"))
         .collect();
         (!parts.is_empty()).then(|| format!("about {}", parts.join(", ")))
