@@ -207,7 +207,7 @@ async fn go(scene: &Scene) -> Came {
     assert!(came.refused <= refused(&provider) - refused_before, "the ledger has them all");
     assert_eq!(came.charged, u64::from(scene.rows), "each row was bought once");
     came.calls = std::mem::take(&mut line.calls.lock().unwrap());
-    came.took = came.calls.iter().map(|(at, _)| *at).max().unwrap() - started;
+    came.took = came.calls.iter().map(|(at, _)| *at).max().unwrap().saturating_sub(started);
     let now = clock.time_of_day();
     let mut store = Store::open(&path, now).unwrap();
     let rates = store.rate_limit(BASE_URL, MODEL).unwrap();
