@@ -76,7 +76,7 @@ const HOUR: Duration = Duration::from_hours(1);
 impl Scene {
     pub(crate) fn draw(rng: &mut Rng, seed: u64) -> Self {
         // By luck of its own, so that it changes nothing else of a schedule.
-        let mut luck = Rng::with_seed(seed ^ 0xB0D6E7);
+        let mut luck = Rng::with_seed(seed ^ 0x00B0_D6E7);
         let rows = if rng.u8(..20) == 0 { rng.usize(40..120) } else { rng.usize(1..20) };
         let loss = Loss {
             requests: one_of(rng, &[0.0, 0.0, 0.05, 0.3]),
