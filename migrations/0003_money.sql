@@ -4,6 +4,9 @@
 -- not known: what was sent and never answered may have been billed, by nobody knows how much. A cost of 0 is known.
 ALTER TABLE attempt ADD COLUMN reserved_nanousd INTEGER CHECK (reserved_nanousd >= 0);
 
+-- Input tokens that the provider put into its prompt cache, which may cost more than others; NULL where nobody asked.
+ALTER TABLE attempt ADD COLUMN cache_write_tokens INTEGER;
+
 -- Prices of models: those that a person set for this project, and those of a price file that a run was given.
 CREATE TABLE price (
     model     TEXT NOT NULL,

@@ -213,7 +213,7 @@ fn what_a_person_sets_counts_before_a_file_and_a_file_before_the_table() {
     assert_eq!(price(file), (json!("own"), json!(7.0)));
     folder.ok(&["price", "simulated/small", "--price-cached", "0.5", "--batch-discount", "25"]);
     let own = &folder.ok(&["price", "--json"]).json()[0];
-    let of = |call: f64, cached: f64, out: f64| json!({"in": call, "cached": cached, "out": out, "reasoning": out});
+    let of = |call: f64, cached: f64, out: f64| json!({"in": call, "cached": cached, "cache_write": call, "out": out, "reasoning": out});
     assert_eq!(own["usd_per_mtok"], of(7.0, 0.5, 8.5));
     assert_eq!(own["batch_usd_per_mtok"], of(5.25, 0.375, 6.375));
     let removed = folder.ok(&["price", "simulated/small", "--remove", "--json"]).json();
@@ -270,6 +270,67 @@ fn a_long_input_changes_the_price_of_all_tokens_of_its_request() {
         assert_eq!(spent(&folder), Some(used.cost(price)), "{input}");
         folder.ok(&["audit"]);
     }
+}
+
+#[test]
+fn what_was_put_into_the_cache_costs_a_quarter_more_where_the_provider_bills_it() {
+    let provider = Provider::start(|_| {
+        let mut reply = completion("fine", "stop");
+        reply["usage"] = json!({
+            "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 400, "cache_write_tokens": 1501},
+            "completion_tokens_details": {"reasoning_tokens": 100},
+        });
+        Act::json(200, &reply)
+    });
+    // In nano-USD per token: input, cached, put into the cache, output.
+    for (model, [input, cached, written, output]) in
+        [("gpt-6-luna", [100, 10, 125, 500]), ("gpt-5-mini", [250, 25, 250, 2_000])]
+    {
+        let folder = asking(&provider, model, "{{ text }}");
+        folder.ok(&["run", "--max-cost", "1"]);
+        let cost = 105 * input + 400 * cached + 1501 * written + 300 * output;
+        assert_eq!(spent(&folder), Some(cost), "{model}");
+        let status = folder.status();
+        assert_eq!(status["tokens"]["cache_write"], 1501);
+        assert_eq!(status["tokens"]["cached"], 400);
+        let page = folder.ok(&["show", "#1"]).stdout;
+        assert!(page.contains("2,006 in (400 cached, 1,501 put into the cache)"), "{page}");
+        folder.ok(&["audit"]);
+
+        // Another count, or none, is not what the reply says, whatever it costs.
+        for count in ["1500", "NULL"] {
+            query(&folder, &format!("UPDATE attempt SET cache_write_tokens = {count}"));
+            let found = folder.run(&["audit", "--json"]).ends(3).json();
+            let finding = &found["findings"][0];
+            assert_eq!(finding["check"], "reading", "{model} {count}: {found:#}");
+        }
+    }
+}
+
+#[test]
+fn what_is_set_aside_covers_an_input_that_is_all_put_into_the_cache() {
+    // Nobody says what was billed, so what was set aside stays on record.
+    let provider = Provider::start(|_| Act::Close);
+    let set_aside = |written: &str| {
+        let mut folder = Folder::new();
+        folder.env("OPENAI_API_KEY", "test");
+        folder.write("rows.csv", "text\none\n");
+        folder.write("p.prompt", "---\nmodel: qwen3\nmax_tokens: 10\n---\n{{ text }}");
+        let url = provider.base_url();
+        folder.ok(&["init", "--prompt", "p.prompt", "--base-url", &url, "--max-attempts", "1"]);
+        folder.ok(&["add", "rows.csv"]);
+        let price = ["--price-in", "1", "--price-out", "2", "--price-cache-write", written];
+        let said = folder.ok(&[&["price", "qwen3", "--json"], &price[..]].concat()).json();
+        assert_eq!(said["usd_per_mtok"]["cache_write"], written.parse::<f64>().unwrap());
+        folder.run(&["run", "--max-cost", "1"]).ends(3);
+        let reserved = query(&folder, "SELECT reserved_nanousd FROM attempt");
+        let output = 10 * 2_000;
+        reserved[0][0].parse::<i64>().unwrap() - output
+    };
+    let input = set_aside("1");
+    assert!(input > 0);
+    assert_eq!([set_aside("0.1"), set_aside("3")], [input, 3 * input]);
 }
 
 #[test]
@@ -500,7 +561,7 @@ fn init_takes_the_price_of_its_model() {
         .concat(),
     )
     .ends(0);
-    let of = |input: f64, cached: f64, out: f64| json!({"in": input, "cached": cached, "out": out, "reasoning": out});
+    let of = |input: f64, cached: f64, out: f64| json!({"in": input, "cached": cached, "cache_write": input, "out": out, "reasoning": out});
     let price = price_of(&folder, "qwen3");
     assert_eq!(price["usd_per_mtok"], of(1.0, 0.0, 0.5));
     assert_eq!(price["batch_usd_per_mtok"], of(0.8, 0.0, 0.4));

@@ -78,7 +78,7 @@ pub(super) fn check_reading(read: &Reading) {
         Verdict::Text(_) | Verdict::Truncated(_) => {}
     }
     if let Some(usage) = &read.usage {
-        assert!(usage.cached <= usage.input && usage.reasoning <= usage.output);
+        assert!(usage.cached + usage.cache_write <= usage.input && usage.reasoning <= usage.output);
         assert!(i64::try_from(usage.input).is_ok() && i64::try_from(usage.output).is_ok());
     }
     for name in [&read.finish_reason, &read.provider_request_id, &read.served_model] {

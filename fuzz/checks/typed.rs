@@ -76,7 +76,13 @@ fn check_prices(text: &str) {
         assert!(Terms::of(&listed).is_sound());
     }
     let Ok(table) = PriceTable::parse(text) else { return };
-    let usage = Usage { input: u64::MAX / 4, cached: 7, output: u64::MAX / 4, reasoning: 0 };
+    let usage = Usage {
+        input: u64::MAX / 4,
+        cached: 7,
+        cache_write: 9,
+        output: u64::MAX / 4,
+        reasoning: 0,
+    };
     if let Some(listed) = table.listed(&model) {
         assert!(listed.price.of(usage).0 >= 0 && listed.batch.of(usage).0 >= 0);
     }

@@ -8,7 +8,8 @@ SELECT *, '' AS server, NULL AS ended, NULL AS error, NULL AS created_at_ms, NUL
 FROM main.batch;
 
 CREATE TEMP VIEW attempt AS
-SELECT *, NULL AS result_file, NULL AS result_line, NULL AS reserved_nanousd FROM main.attempt;
+SELECT *, NULL AS result_file, NULL AS result_line, NULL AS reserved_nanousd, NULL AS cache_write_tokens
+FROM main.attempt;
 
 CREATE TEMP VIEW stray_line AS
 SELECT NULL AS id, NULL AS batch_id, NULL AS file, NULL AS number, NULL AS why, NULL AS reply, NULL AS reply_bytes,

@@ -257,7 +257,7 @@ impl Fixture {
             provider_request_id: Some(format!("req_{}", sent.attempt)),
             served_model: Some("small-2026".to_owned()),
             finish_reason: None,
-            usage: Some(Usage { input: 10, cached: 4, output: 5, reasoning: 2 }),
+            usage: Some(Usage { input: 10, cached: 4, cache_write: 3, output: 5, reasoning: 2 }),
             cost: Some(NanoUsd(1000)),
             reply: Some(Codec::plain().pack(reply.as_bytes()).unwrap()),
         }

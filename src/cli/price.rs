@@ -39,11 +39,14 @@ pub(crate) struct Args {
     /// What a million tokens that the model thinks with cost; else as much as other output.
     #[arg(long, value_name = "USD", value_parser = parse_usd, allow_negative_numbers = true)]
     price_reasoning: Option<NanoUsd>,
+    /// What a million input tokens cost that the provider puts into its cache; else as much as others.
+    #[arg(long, value_name = "USD", value_parser = parse_usd, allow_negative_numbers = true)]
+    price_cache_write: Option<NanoUsd>,
     /// The most tokens that a reply can have, where the prompt sets no limit.
     #[arg(long, value_name = "N", value_parser = whole::<u64>(1, None), allow_negative_numbers = true)]
     max_output_tokens: Option<u64>,
     /// Forget the price that was set, or that a file brought.
-    #[arg(long, conflicts_with_all = ["price_in", "price_out", "price_cached", "price_reasoning", "batch_discount", "max_output_tokens"])]
+    #[arg(long, conflicts_with_all = ["price_in", "price_out", "price_cached", "price_reasoning", "price_cache_write", "batch_discount", "max_output_tokens"])]
     remove: bool,
     #[command(flatten)]
     prices: PricesArg,
@@ -151,7 +154,8 @@ impl OwnPrice {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
-    let more = args.price_reasoning.is_some() || args.max_output_tokens.is_some();
+    let more = args.price_reasoning.or(args.price_cache_write).is_some()
+        || args.max_output_tokens.is_some();
     let sets = !args.own.is_empty() || more;
     let given = args.model.as_deref().filter(|word| *word != "list" || sets || args.remove);
     let model = given.map(model_name).transpose().map_err(Failure::usage)?;
@@ -171,6 +175,7 @@ fn set(model: &ModelName, args: &Args, context: &Context) -> Result<Exit, Failur
     let terms = args.own.onto(own(&store, model)?, (model, &context.program()))?;
     let terms = Terms {
         price_reasoning: args.price_reasoning.or(terms.price_reasoning),
+        price_cache_write: args.price_cache_write.or(terms.price_cache_write),
         max_output_tokens: args.max_output_tokens.or(terms.max_output_tokens),
         ..terms
     };
@@ -227,12 +232,16 @@ fn in_words(listed: &ListedPrice) -> String {
             true => String::new(),
             false => format!(" ({} cached)", amount(price.cached_per_mtok)),
         };
+        let written = match price.cache_write_per_mtok == price.input_per_mtok {
+            true => String::new(),
+            false => format!(" ({} put into the cache)", amount(price.cache_write_per_mtok)),
+        };
         let reasoning = match price.reasoning_per_mtok == price.output_per_mtok {
             true => String::new(),
             false => format!(" ({} reasoning)", amount(price.reasoning_per_mtok)),
         };
         let (input, output) = (amount(price.input_per_mtok), amount(price.output_per_mtok));
-        format!("{input} in{cached}, {output} out{reasoning}")
+        format!("{input} in{cached}{written}, {output} out{reasoning}")
     };
     let batch = match listed.batch == listed.price {
         true => "; as much in a batch".to_owned(),
@@ -304,7 +313,9 @@ fn models(store: &Store) -> Result<Vec<ModelName>, Failure> {
 }
 
 fn page(models: &[ModelName], book: &PriceBook) -> String {
-    let mut lines = vec![["model", "in", "cached", "out", "reasoning", "from"].map(str::to_owned)];
+    let mut lines = vec![
+        ["model", "in", "cached", "cache write", "out", "reasoning", "from"].map(str::to_owned),
+    ];
     for model in models {
         let name = model.to_string();
         let Some((listed, origin)) = book.listed(model) else {
@@ -315,28 +326,29 @@ fn page(models: &[ModelName], book: &PriceBook) -> String {
                 String::new(),
                 String::new(),
                 String::new(),
+                String::new(),
             ]);
             continue;
         };
-        lines.push(line(name, four(&listed.price), from(&origin, Some(&listed))));
+        lines.push(line(name, five(&listed.price), from(&origin, Some(&listed))));
         let below = |what: &str| format!("  {what}");
         if let Some(long) = listed.price.long {
             let above = format!("above {} tokens in", thousands(long.above_tokens));
-            lines.push(line(below(&above), four_of_long(&long), String::new()));
+            lines.push(line(below(&above), five_of_long(&long), String::new()));
         }
-        lines.push(line(below("in a batch"), four(&listed.batch), String::new()));
+        lines.push(line(below("in a batch"), five(&listed.batch), String::new()));
         if let Some(long) = listed.batch.long {
             let above = format!("in a batch, above {}", thousands(long.above_tokens));
-            lines.push(line(below(&above), four_of_long(&long), String::new()));
+            lines.push(line(below(&above), five_of_long(&long), String::new()));
         }
     }
     let table: String = aligned(&lines).into_iter().map(|line| line + "\n").collect();
     format!("{table}\nin US dollars per million tokens\n")
 }
 
-fn line(name: String, four: [NanoUsd; 4], from: String) -> [String; 6] {
-    let [input, cached, output, reasoning] = four.map(amount);
-    [name, input, cached, output, reasoning, from]
+fn line(name: String, five: [NanoUsd; 5], from: String) -> [String; 7] {
+    let [input, cached, written, output, reasoning] = five.map(amount);
+    [name, input, cached, written, output, reasoning, from]
 }
 
 fn hints(prompts: &[PromptRecord], (book, models): (&PriceBook, &[ModelName]), context: &Context) {
@@ -386,23 +398,35 @@ fn amount(NanoUsd(nano): NanoUsd) -> String {
     format!("${}", &text[..end])
 }
 
-fn four(price: &Price) -> [NanoUsd; 4] {
-    [price.input_per_mtok, price.cached_per_mtok, price.output_per_mtok, price.reasoning_per_mtok]
+fn five(price: &Price) -> [NanoUsd; 5] {
+    [
+        price.input_per_mtok,
+        price.cached_per_mtok,
+        price.cache_write_per_mtok,
+        price.output_per_mtok,
+        price.reasoning_per_mtok,
+    ]
 }
 
-fn four_of_long(long: &LongPrice) -> [NanoUsd; 4] {
-    [long.input_per_mtok, long.cached_per_mtok, long.output_per_mtok, long.reasoning_per_mtok]
+fn five_of_long(long: &LongPrice) -> [NanoUsd; 5] {
+    [
+        long.input_per_mtok,
+        long.cached_per_mtok,
+        long.cache_write_per_mtok,
+        long.output_per_mtok,
+        long.reasoning_per_mtok,
+    ]
 }
 
 fn as_json(model: &ModelName, known: Option<(&ListedPrice, Origin)>) -> Value {
-    let usd = |four: [NanoUsd; 4]| {
-        let [input, cached, output, reasoning] = four.map(NanoUsd::usd);
-        json!({"in": input, "cached": cached, "out": output, "reasoning": reasoning})
+    let usd = |five: [NanoUsd; 5]| {
+        let [input, cached, written, output, reasoning] = five.map(NanoUsd::usd);
+        json!({"in": input, "cached": cached, "cache_write": written, "out": output, "reasoning": reasoning})
     };
     let of = |price: &Price| {
-        let mut value = usd(four(price));
+        let mut value = usd(five(price));
         if let Some(long) = price.long {
-            value["long"] = usd(four_of_long(&long));
+            value["long"] = usd(five_of_long(&long));
             value["long"]["above_tokens"] = long.above_tokens.into();
         }
         value

@@ -84,7 +84,7 @@ fn of_tokens(used: &TokensUsed, (by_calls, in_batches): (Price, Price)) -> Savin
         Route::Batch => in_batches,
     };
     let less = |more: NanoUsd, less: NanoUsd| NanoUsd((more.0 - less.0).max(0));
-    let uncached = Usage { cached: 0, ..used.usage };
+    let uncached = Usage { cached: 0, cache_write: 0, ..used.usage };
     Savings {
         batch: less(by_calls.of(used.usage), price.of(used.usage)),
         reuse: NanoUsd(0),
@@ -129,6 +129,7 @@ mod tests {
         Price {
             input_per_mtok: of(input),
             cached_per_mtok: of(cached),
+            cache_write_per_mtok: of(input + input / 4),
             output_per_mtok: of(output),
             reasoning_per_mtok: of(output),
             long: None,
@@ -140,7 +141,7 @@ mod tests {
         let used = |route| TokensUsed {
             model: ModelName::parse("openai/x").unwrap(),
             route,
-            usage: Usage { input: 1_000_000, cached: 400_000, output: 100_000, reasoning: 0 },
+            usage: Usage { input: 1_000_000, cached: 400_000, output: 100_000, ..Usage::default() },
         };
         let (calls, lines) = (price(100, 10, 400), price(50, 5, 200));
         let realtime = of_tokens(&used(Route::Realtime), (calls, lines));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::{DateTime, Time};
 use jiff::{Timestamp, Zoned};
 
-use crate::domain::UnixMs;
+use crate::domain::{UnixMs, Usage};
 
 /// Returns `1 row`, `2,000 rows`.
 pub(crate) fn count(number: u64, one: &str) -> String {
@@ -34,6 +34,21 @@ pub(crate) fn thousands(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// Says what was counted; what was put into the cache only where there is any, for few providers tell.
+pub(crate) fn tokens(usage: Usage) -> String {
+    let written = match usage.cache_write {
+        0 => String::new(),
+        written => format!(", {} put into the cache", thousands(written)),
+    };
+    format!(
+        "{} in ({} cached{written}), {} out ({} reasoning)",
+        thousands(usage.input),
+        thousands(usage.cached),
+        thousands(usage.output),
+        thousands(usage.reasoning)
+    )
 }
 
 /// Returns `812 bytes`, `1.4 MB`, in decimal units, as disks are sold.

@@ -53,6 +53,8 @@ pub struct Usage {
     pub input: u64,
     /// Input tokens served from the provider's prompt cache.
     pub cached: u64,
+    /// Input tokens that the provider put into its prompt cache, and bills as such; none of them is a cached one.
+    pub cache_write: u64,
     /// All output tokens, reasoning included.
     pub output: u64,
     /// Output tokens spent on reasoning.
@@ -63,6 +65,7 @@ impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.input += other.input;
         self.cached += other.cached;
+        self.cache_write += other.cache_write;
         self.output += other.output;
         self.reasoning += other.reasoning;
     }

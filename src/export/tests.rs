@@ -69,7 +69,7 @@ fn details() -> AnswerDetails {
         batch: Some(BatchId(7)),
         provider_request_id: Some("req_1".into()),
         finish_reason: Some("stop".into()),
-        usage: Usage { input: 120, cached: 20, output: 5, reasoning: 1 },
+        usage: Usage { input: 120, cached: 20, cache_write: 0, output: 5, reasoning: 1 },
         cost: Some(NanoUsd(1_000_042_500)),
         attempts: 2,
         error: None,

@@ -45,7 +45,7 @@ pub(super) fn complete(
         (0..ask.answers).map(|_| answer(ask, language, manner, &mut rng)).collect();
     let output = answers.iter().map(|answer| answer.tokens).sum();
     let reasoning = manner.length.map_or(0, |length| length.reasoning.min(output));
-    let usage = Usage { input: input_tokens, cached: 0, output, reasoning };
+    let usage = Usage { input: input_tokens, cached: 0, cache_write: 0, output, reasoning };
     Completion { answers, usage }
 }
 

@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     fn charge() -> Charge<'static> {
-        let usage = Usage { input: 10, cached: 2, output: 3, reasoning: 0 };
+        let usage = Usage { input: 10, cached: 2, cache_write: 0, output: 3, reasoning: 0 };
         let endpoint = Endpoint::ChatCompletions;
         Charge { at_ms: 7, endpoint, model: "m", usage, fault: Some(Fault::Lost), batch: None }
     }

@@ -127,6 +127,8 @@ impl CellAt {
                 usage: Usage {
                     input: row.get(self.input_tokens)?,
                     cached: row.get(self.cached_tokens)?,
+                    // Kept by attempt alone; nobody exports it.
+                    cache_write: 0,
                     output: row.get(self.output_tokens)?,
                     reasoning: row.get(self.reasoning_tokens)?,
                 },

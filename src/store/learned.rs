@@ -59,7 +59,7 @@ impl Store {
         self.conn
             .prepare_cached(
                 "SELECT row.cells AS cells, attempt.input_tokens AS input, attempt.cached_tokens AS cached,
-                        attempt.output_tokens AS output, attempt.reasoning_tokens AS reasoning
+                        attempt.cache_write_tokens AS cache_write, attempt.output_tokens AS output, attempt.reasoning_tokens AS reasoning
                  FROM (SELECT id, row_id, attempt_id FROM request
                        WHERE prompt_id = ?1 AND state = 'answered' AND attempts > 0 ORDER BY id DESC LIMIT ?2) AS request
                  JOIN attempt ON attempt.id = request.attempt_id AND attempt.request_id = request.id
@@ -84,6 +84,7 @@ impl Store {
             .prepare_cached(
                 "SELECT count(DISTINCT request.id) AS requests, count(*) AS settled, count(attempt.input_tokens) AS billed,
                         coalesce(sum(attempt.input_tokens), 0) AS input, coalesce(sum(attempt.cached_tokens), 0) AS cached,
+                        coalesce(sum(attempt.cache_write_tokens), 0) AS cache_write,
                         coalesce(sum(attempt.output_tokens), 0) AS output,
                         coalesce(sum(attempt.reasoning_tokens), 0) AS reasoning,
                         count(DISTINCT request.id) FILTER (WHERE attempt.outcome = 'truncated') AS truncated,
@@ -213,12 +214,13 @@ impl Store {
     }
 }
 
-/// Reads the columns `input`, `cached`, `output` and `reasoning`.
+/// Reads the columns `input`, `cached`, `cache_write`, `output` and `reasoning`.
 fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
     let tokens = |name: &str| row.get::<_, Option<u64>>(name).map(Option::unwrap_or_default);
     Ok(Usage {
         input: tokens("input")?,
         cached: tokens("cached")?,
+        cache_write: tokens("cache_write")?,
         output: tokens("output")?,
         reasoning: tokens("reasoning")?,
     })

@@ -139,7 +139,8 @@ pub(super) fn amend(conn: &Connection, settled: &Settlement) -> rusqlite::Result
     // One attempt is billed once, so what the failure was said to cost is not counted beside the text.
     conn.prepare_cached(
         "UPDATE attempt SET outcome = NULL, settled_at_ms = NULL, error_class = NULL, input_tokens = NULL,
-                cached_tokens = NULL, output_tokens = NULL, reasoning_tokens = NULL, cost_nanousd = NULL
+                cached_tokens = NULL, cache_write_tokens = NULL, output_tokens = NULL, reasoning_tokens = NULL,
+                cost_nanousd = NULL
          WHERE id = ?1",
     )?
     .execute([settled.attempt.0])?;
@@ -183,7 +184,7 @@ fn outcome(conn: &Connection, settled: &Settlement, settling: Settling) -> rusql
             "UPDATE attempt SET settled_at_ms = ?2, outcome = ?3, error_class = ?4, error = ?5, status_code = ?6,
                     provider_request_id = ?7, served_model = ?8, finish_reason = ?9, input_tokens = ?10,
                     cached_tokens = ?11, output_tokens = ?12, reasoning_tokens = ?13, cost_nanousd = ?14,
-                    answer = ?15, reply = ?16, reply_dictionary_id = ?17, reply_bytes = ?18
+                    answer = ?15, reply = ?16, reply_dictionary_id = ?17, reply_bytes = ?18, cache_write_tokens = ?19
              WHERE id = ?1 AND outcome IS NULL",
         )?
         .execute(params![
@@ -205,6 +206,7 @@ fn outcome(conn: &Connection, settled: &Settlement, settling: Settling) -> rusql
             settled.reply.as_ref().map(|reply| &reply.bytes),
             settled.reply.as_ref().and_then(|reply| reply.dictionary).map(|id| id.0),
             settled.reply.as_ref().map(|reply| reply.plain_bytes as i64),
+            usage.map(|usage| usage.cache_write as i64),
         ])?;
     if changed != 1 {
         return Err(contradiction("an attempt was settled twice"));

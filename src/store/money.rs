@@ -52,8 +52,8 @@ impl Store {
         self.conn
             .prepare_cached(
                 "SELECT prompt.model AS model, attempt.route AS route, sum(attempt.input_tokens) AS input,
-                        sum(attempt.cached_tokens) AS cached, sum(attempt.output_tokens) AS output,
-                        sum(attempt.reasoning_tokens) AS reasoning
+                        sum(attempt.cached_tokens) AS cached, coalesce(sum(attempt.cache_write_tokens), 0) AS cache_write,
+                        sum(attempt.output_tokens) AS output, sum(attempt.reasoning_tokens) AS reasoning
                  FROM attempt
                  JOIN request ON request.id = attempt.request_id
                  JOIN prompt ON prompt.id = request.prompt_id
@@ -104,7 +104,9 @@ impl Store {
         self.conn
             .prepare_cached(
                 "SELECT prompt.model AS model, attempt.route AS route, coalesce(sum(attempt.input_tokens), 0) AS input,
-                        coalesce(sum(attempt.cached_tokens), 0) AS cached, coalesce(sum(attempt.output_tokens), 0) AS output,
+                        coalesce(sum(attempt.cached_tokens), 0) AS cached,
+                        coalesce(sum(attempt.cache_write_tokens), 0) AS cache_write,
+                        coalesce(sum(attempt.output_tokens), 0) AS output,
                         coalesce(sum(attempt.reasoning_tokens), 0) AS reasoning,
                         sum(attempt.input_tokens IS NULL) AS untold,
                         coalesce(sum(CASE WHEN attempt.input_tokens IS NULL THEN request.body_bytes END), 0) AS body_bytes,
@@ -149,6 +151,7 @@ fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
     Ok(Usage {
         input: row.get("input")?,
         cached: row.get("cached")?,
+        cache_write: row.get("cache_write")?,
         output: row.get("output")?,
         reasoning: row.get("reasoning")?,
     })

@@ -220,6 +220,7 @@ impl Store {
                 "SELECT request.prompt_id AS prompt_id, attempt.route AS route, count(DISTINCT request.id) AS requests,
                         count(*) AS attempts, sum(attempt.outcome IS 'answered') AS answered,
                         coalesce(sum(attempt.input_tokens), 0) AS input, coalesce(sum(attempt.cached_tokens), 0) AS cached,
+                        coalesce(sum(attempt.cache_write_tokens), 0) AS cache_write,
                         coalesce(sum(attempt.output_tokens), 0) AS output,
                         coalesce(sum(attempt.reasoning_tokens), 0) AS reasoning,
                         coalesce(sum(attempt.cost_nanousd), 0) AS cost,
@@ -293,6 +294,7 @@ fn route_sum(row: &Row<'_>) -> rusqlite::Result<RouteSum> {
         usage: Usage {
             input: row.get("input")?,
             cached: row.get("cached")?,
+            cache_write: row.get("cache_write")?,
             output: row.get("output")?,
             reasoning: row.get("reasoning")?,
         },

@@ -208,7 +208,8 @@ impl Store {
         self.conn
             .prepare_cached(
                 "SELECT count(*) AS attempts, coalesce(sum(input_tokens), 0) AS input,
-                        coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(output_tokens), 0) AS output,
+                        coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(cache_write_tokens), 0) AS cache_write,
+                        coalesce(sum(output_tokens), 0) AS output,
                         coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(cost_nanousd), 0) AS cost,
                         coalesce(sum((input_tokens IS NOT NULL OR outcome IN ('answered', 'truncated'))
                                      AND cost_nanousd IS NULL), 0) AS unpriced,
@@ -228,6 +229,7 @@ impl Store {
                         usage: Usage {
                             input: row.get("input")?,
                             cached: row.get("cached")?,
+                            cache_write: row.get("cache_write")?,
                             output: row.get("output")?,
                             reasoning: row.get("reasoning")?,
                         },

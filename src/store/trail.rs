@@ -366,6 +366,7 @@ fn attempt(row: &Row<'_>) -> rusqlite::Result<TrailAttempt> {
             Some(input) => Some(Usage {
                 input,
                 cached: row.get::<_, Option<u64>>("cached_tokens")?.unwrap_or_default(),
+                cache_write: row.get::<_, Option<u64>>("cache_write_tokens")?.unwrap_or_default(),
                 output: row.get::<_, Option<u64>>("output_tokens")?.unwrap_or_default(),
                 reasoning: row.get::<_, Option<u64>>("reasoning_tokens")?.unwrap_or_default(),
             }),

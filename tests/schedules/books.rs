@@ -101,6 +101,7 @@ pub(crate) fn ceiling_holds(project: &Project, ceiling: i64) {
     let by_calls = Usage {
         input: totals.input_tokens - in_batches.input,
         cached: totals.cached_tokens,
+        cache_write: 0,
         output: totals.output_tokens - in_batches.output,
         reasoning: 0,
     };

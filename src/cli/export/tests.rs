@@ -133,7 +133,7 @@ impl Project {
             provider_request_id: Some("req_1".into()),
             served_model: None,
             finish_reason: Some("stop".into()),
-            usage: Some(Usage { input: 10, cached: 0, output: 2, reasoning: 0 }),
+            usage: Some(Usage { input: 10, output: 2, ..Usage::default() }),
             cost: Some(NanoUsd(1500)),
             reply: None,
         };

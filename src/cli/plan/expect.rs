@@ -37,6 +37,8 @@ pub(super) struct Expected {
     pub(super) billed_each: f64,
     /// Which part of the input the provider has in its cache.
     pub(super) cached: f64,
+    /// Which part of it the provider puts there.
+    pub(super) written: f64,
     /// Which part of the output is thought.
     pub(super) reasoning: f64,
     pub(super) prices: Prices,
@@ -55,6 +57,7 @@ impl Expected {
             attempts: Attempts::default(),
             billed_each: 1.0,
             cached: 0.0,
+            written: 0.0,
             reasoning: 0.0,
             prices,
         }
@@ -102,6 +105,7 @@ impl Expected {
             attempts: experience.attempts,
             billed_each: if is_known { each(billed).max(1.0) } else { 1.0 },
             cached: part(usage.cached, usage.input),
+            written: part(usage.cache_write, usage.input),
             reasoning: part(usage.reasoning, usage.output),
             prices: parts.price,
         })
@@ -119,6 +123,7 @@ impl Expected {
         Usage {
             input: input.round() as u64,
             cached: (input * self.cached).round() as u64,
+            cache_write: (input * self.written).round() as u64,
             output: output.round() as u64,
             reasoning: (output * self.reasoning).round() as u64,
         }

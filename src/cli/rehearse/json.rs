@@ -53,8 +53,8 @@ fn usd(cost: Option<NanoUsd>) -> Option<f64> {
 
 fn tokens(usage: Usage) -> Value {
     json!({
-        "input": usage.input, "cached": usage.cached, "output": usage.output,
-        "reasoning": usage.reasoning,
+        "input": usage.input, "cached": usage.cached, "cache_write": usage.cache_write,
+        "output": usage.output, "reasoning": usage.reasoning,
     })
 }
 

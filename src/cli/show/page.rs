@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{InBatch, PromptTrail, Trail};
 use crate::cli::batches::{is_open, standing, times};
 use crate::cli::page::{Page, hex, short};
-use crate::cli::text::{duration, moment, thousands};
+use crate::cli::text::{duration, moment, thousands, tokens};
 use crate::domain::{Fingerprint, Outcome, State, UnixMs};
 use crate::machine::plan::Liveness;
 use crate::store::{TrailAttempt, TrailRow};
@@ -140,14 +140,7 @@ fn attempt(page: &mut Page, one: &PromptTrail, attempt: &TrailAttempt, trail: &T
         page.field(label, &text);
     }
     if let Some(usage) = attempt.usage {
-        let tokens = format!(
-            "{} in ({} cached), {} out ({} reasoning)",
-            thousands(usage.input),
-            thousands(usage.cached),
-            thousands(usage.output),
-            thousands(usage.reasoning)
-        );
-        page.field("tokens", &tokens);
+        page.field("tokens", &tokens(usage));
         let cost = attempt.cost.map_or("of unknown price".to_owned(), |cost| cost.to_string());
         page.field("cost", &cost);
     }

@@ -6,7 +6,7 @@ use super::Status;
 use crate::cli::batches::{is_open, standing, times};
 use crate::cli::page::{Page, aligned, short};
 use crate::cli::savings::{money, spent};
-use crate::cli::text::{count, duration, moment, thousands};
+use crate::cli::text::{self, count, duration, moment, thousands};
 use crate::domain::{BatchStatus, NanoUsd, State};
 use crate::store::{BatchCost, BatchRecord, RunRecord, StateCounts};
 
@@ -225,14 +225,7 @@ fn attempts(status: &Status) -> String {
 }
 
 fn tokens(status: &Status) -> String {
-    let usage = status.spending.usage;
-    format!(
-        "{} in ({} cached), {} out ({} reasoning)",
-        thousands(usage.input),
-        thousands(usage.cached),
-        thousands(usage.output),
-        thousands(usage.reasoning)
-    )
+    text::tokens(status.spending.usage)
 }
 
 fn last_run(status: &Status) -> String {

@@ -266,7 +266,7 @@ impl Checker<'_> {
 
     /// A promise has nothing but itself.
     fn promise(&mut self, subject: &Subject<'_>, attempt: &AttemptEvidence) {
-        let is_bare = attempt.tokens == [None; 4]
+        let is_bare = attempt.counts() == [None; 5]
             && attempt.cost_nanousd.is_none()
             && attempt.status_code.is_none()
             && attempt.error.is_none()
@@ -293,7 +293,7 @@ impl Checker<'_> {
             BatchCancelled, BatchExpired, BatchFailed, Connection, MalformedReply,
             MissingFromBatch, Timeout, Unreachable,
         };
-        let is_bare = attempt.tokens == [None; 4]
+        let is_bare = attempt.counts() == [None; 5]
             && is_cost_of_silence(attempt, outcome)
             && attempt.status_code.is_none()
             && attempt.finish_reason.is_none()
@@ -359,7 +359,12 @@ impl Checker<'_> {
             Ok(again) => again,
             Err(words) => return self.tell(subject, attempt, (Check::Reply, &words)),
         };
-        let wrong = compare(attempt, &again);
+        let usage = again.judged.reading.usage;
+        let (usage, is_counted) = self.ground.usage(attempt, subject.evidence.prompt_id, usage);
+        let mut wrong = compare(attempt, &again);
+        if !is_counted {
+            wrong.push("its number of tokens is not the one in its reply".to_owned());
+        }
         for words in wrong {
             self.tell(subject, attempt, (Check::Reading, &words));
         }
@@ -371,7 +376,7 @@ impl Checker<'_> {
                 (Check::Reading, "its error is not what its reply tells of"),
             );
         }
-        self.cost(subject, attempt, (recipe, again.judged.reading.usage, again.judged.outcome));
+        self.cost(subject, attempt, (recipe, usage, again.judged.outcome));
     }
 
     fn line_again(
@@ -562,12 +567,6 @@ fn compare(attempt: &AttemptEvidence, again: &Again) -> Vec<String> {
         let on_record = outcome(attempt).map_or_else(|| "nothing".to_owned(), said);
         wrong.push(format!("its reply reads as {}, and {on_record} is on record", said(*read)));
     }
-    let usage =
-        reading.usage.map(|usage| [usage.input, usage.cached, usage.output, usage.reasoning]);
-    let tokens = match usage {
-        Some(usage) => usage.map(|tokens| i64::try_from(tokens).ok()),
-        None => [None; 4],
-    };
     let id = &again.provider_request_id;
     let is_same_id = match again.id_is_inside {
         true => *id == attempt.provider_request_id,
@@ -576,7 +575,6 @@ fn compare(attempt: &AttemptEvidence, again: &Again) -> Vec<String> {
     };
     let parts = [
         ("answer", *answer == attempt.answer),
-        ("number of tokens", tokens == attempt.tokens),
         ("finish reason", reading.finish_reason == attempt.finish_reason),
         ("model", reading.served_model == attempt.served_model),
         ("status", again.status_code == attempt.status_code),

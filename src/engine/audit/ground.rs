@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::finding::{Check, Finding};
 use super::recipe::Recipes;
-use crate::domain::{BatchEnd, Endpoint};
+use crate::domain::{BatchEnd, Endpoint, Usage};
 use crate::engine::task::Prices;
 use crate::machine::plan::Liveness;
 use crate::machine::prices::Terms;
@@ -101,6 +101,27 @@ impl Ground {
             }
         };
         self.runs.get(&settled_by)?.prices.as_ref()?.get(&prompt).copied()
+    }
+
+    /// Returns what an attempt's reply counts as far as the run that settled it could read it, and whether that is on record:
+    /// those that have not said their prices knew nothing of what is put into the cache.
+    pub(super) fn usage(
+        &self,
+        attempt: &AttemptEvidence,
+        prompt: i64,
+        read: Option<Usage>,
+    ) -> (Option<Usage>, bool) {
+        let knew_writes =
+            attempt.cache_write_tokens.is_some() || self.prices(attempt, prompt).is_some();
+        let tokens = |count: u64| i64::try_from(count).ok();
+        let Some(mut usage) = read else { return (None, attempt.counts() == [None; 5]) };
+        let written = tokens(usage.cache_write).filter(|_| knew_writes);
+        if !knew_writes {
+            usage.cache_write = 0;
+        }
+        let Usage { input, cached, cache_write: _, output, reasoning } = usage;
+        let counts = [tokens(input), tokens(cached), written, tokens(output), tokens(reasoning)];
+        (Some(usage), attempt.counts() == counts)
     }
 
     /// Says what is wrong with a time, if it cannot be.

@@ -157,6 +157,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
 /// The members that say what a kind of token costs.
 const INPUT: &str = "input_cost_per_token";
 const CACHED: &str = "cache_read_input_token_cost";
+const WRITTEN: &str = "cache_creation_input_token_cost";
 const OUTPUT: &str = "output_cost_per_token";
 const REASONING: &str = "output_cost_per_reasoning_token";
 /// Prices of another kind than by the token alone.
@@ -187,6 +188,7 @@ fn terms(entry: &RawValue, makers: &[&str]) -> Result<Option<Terms>, CommunityPr
         price_in,
         price_out,
         price_cached: entry.price(CACHED)?,
+        price_cache_write: entry.written(("", Some(price_in)))?,
         price_reasoning: entry.price(REASONING)?,
         batch_discount: None,
         batch: entry.parts("_batches")?,
@@ -246,19 +248,32 @@ impl Entry<'_> {
 
     fn parts(&self, suffix: &str) -> Result<Parts, CommunityProblem> {
         let of = |key: &str| self.price(&format!("{key}{suffix}"));
+        let price_in = of(INPUT)?;
         Ok(Parts {
-            price_in: of(INPUT)?,
+            price_in,
             price_cached: of(CACHED)?,
+            price_cache_write: self.written((suffix, price_in))?,
             price_out: of(OUTPUT)?,
             price_reasoning: of(REASONING)?,
         })
     }
 
+    /// Returns what a token costs that is put into the cache, where that is more than `price_in`: some write 0 where it is
+    /// not billed apart, and a ceiling has to hold.
+    fn written(
+        &self,
+        (suffix, price_in): (&str, Option<NanoUsd>),
+    ) -> Result<Option<NanoUsd>, CommunityProblem> {
+        let price = self.price(&format!("{WRITTEN}{suffix}"))?;
+        Ok(price.filter(|price| Some(*price) > price_in))
+    }
+
     /// Returns above how many thousand tokens an input is long, where that makes a difference.
     fn step(&self) -> Result<Option<u64>, CommunityProblem> {
         let step = |key: &String| {
-            let rest =
-                [INPUT, CACHED, OUTPUT, REASONING].iter().find_map(|of| key.strip_prefix(of))?;
+            let rest = [INPUT, CACHED, WRITTEN, OUTPUT, REASONING]
+                .iter()
+                .find_map(|of| key.strip_prefix(of))?;
             let step = rest.strip_prefix("_above_")?;
             let step = step.strip_suffix("_batches").unwrap_or(step).strip_suffix("k_tokens")?;
             step.parse::<u64>().ok().filter(|_| self.text(key).is_some())

@@ -44,21 +44,24 @@ pub enum SheetError {
 
 const NEEDED: [&str; 4] = ["provider", "model", "input_usd_per_mtok", "output_usd_per_mtok"];
 
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 24] = [
     "provider",
     "model",
     "input_usd_per_mtok",
     "cached_usd_per_mtok",
+    "cache_write_usd_per_mtok",
     "output_usd_per_mtok",
     "reasoning_usd_per_mtok",
     "batch_discount_percent",
     "batch_input_usd_per_mtok",
     "batch_cached_usd_per_mtok",
+    "batch_cache_write_usd_per_mtok",
     "batch_output_usd_per_mtok",
     "batch_reasoning_usd_per_mtok",
     "long_above_tokens",
     "long_input_usd_per_mtok",
     "long_cached_usd_per_mtok",
+    "long_cache_write_usd_per_mtok",
     "long_output_usd_per_mtok",
     "long_reasoning_usd_per_mtok",
     "max_input_tokens",
@@ -110,16 +113,19 @@ pub(super) struct Row {
     model: String,
     input_usd_per_mtok: String,
     cached_usd_per_mtok: String,
+    cache_write_usd_per_mtok: String,
     output_usd_per_mtok: String,
     reasoning_usd_per_mtok: String,
     batch_discount_percent: String,
     batch_input_usd_per_mtok: String,
     batch_cached_usd_per_mtok: String,
+    batch_cache_write_usd_per_mtok: String,
     batch_output_usd_per_mtok: String,
     batch_reasoning_usd_per_mtok: String,
     long_above_tokens: String,
     long_input_usd_per_mtok: String,
     long_cached_usd_per_mtok: String,
+    long_cache_write_usd_per_mtok: String,
     long_output_usd_per_mtok: String,
     long_reasoning_usd_per_mtok: String,
     max_input_tokens: String,
@@ -144,12 +150,18 @@ impl Row {
             price_in: at.needed("input_usd_per_mtok", &self.input_usd_per_mtok)?,
             price_out: at.needed("output_usd_per_mtok", &self.output_usd_per_mtok)?,
             price_cached: at.price("cached_usd_per_mtok", &self.cached_usd_per_mtok)?,
+            price_cache_write: at
+                .price("cache_write_usd_per_mtok", &self.cache_write_usd_per_mtok)?,
             price_reasoning: at.price("reasoning_usd_per_mtok", &self.reasoning_usd_per_mtok)?,
             batch_discount: at.percent("batch_discount_percent", &self.batch_discount_percent)?,
             batch: Parts {
                 price_in: at.price("batch_input_usd_per_mtok", &self.batch_input_usd_per_mtok)?,
                 price_cached: at
                     .price("batch_cached_usd_per_mtok", &self.batch_cached_usd_per_mtok)?,
+                price_cache_write: at.price(
+                    "batch_cache_write_usd_per_mtok",
+                    &self.batch_cache_write_usd_per_mtok,
+                )?,
                 price_out: at
                     .price("batch_output_usd_per_mtok", &self.batch_output_usd_per_mtok)?,
                 price_reasoning: at
@@ -170,6 +182,8 @@ impl Row {
         let parts = Parts {
             price_in: at.price("long_input_usd_per_mtok", &self.long_input_usd_per_mtok)?,
             price_cached: at.price("long_cached_usd_per_mtok", &self.long_cached_usd_per_mtok)?,
+            price_cache_write: at
+                .price("long_cache_write_usd_per_mtok", &self.long_cache_write_usd_per_mtok)?,
             price_out: at.price("long_output_usd_per_mtok", &self.long_output_usd_per_mtok)?,
             price_reasoning: at
                 .price("long_reasoning_usd_per_mtok", &self.long_reasoning_usd_per_mtok)?,

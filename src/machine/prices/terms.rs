@@ -22,6 +22,9 @@ pub struct Terms {
     /// Input tokens that were cached; as others where it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_cached: Option<NanoUsd>,
+    /// Input tokens that were put into the cache; as others where it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_cache_write: Option<NanoUsd>,
     /// Output tokens that the model thought with; as others where it is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_reasoning: Option<NanoUsd>,
@@ -48,7 +51,7 @@ pub struct Terms {
     pub as_of: Option<Date>,
 }
 
-/// Some of the four prices of a model.
+/// Some of the prices of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
@@ -58,6 +61,9 @@ pub struct Parts {
     /// Input tokens that were cached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_cached: Option<NanoUsd>,
+    /// Input tokens that were put into the cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price_cache_write: Option<NanoUsd>,
     /// Output tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_out: Option<NanoUsd>,
@@ -82,21 +88,23 @@ impl Parts {
         *self == Self::default()
     }
 
-    fn of(four: Four) -> Self {
+    fn of(five: Five) -> Self {
         Self {
-            price_in: Some(four.input),
-            price_cached: Some(four.cached),
-            price_out: Some(four.output),
-            price_reasoning: Some(four.reasoning),
+            price_in: Some(five.input),
+            price_cached: Some(five.cached),
+            price_cache_write: Some(five.written),
+            price_out: Some(five.output),
+            price_reasoning: Some(five.reasoning),
         }
     }
 }
 
-/// The four prices of a model, by one way and for one length.
+/// The five prices of a model, by one way and for one length.
 #[derive(Clone, Copy)]
-struct Four {
+struct Five {
     input: NanoUsd,
     cached: NanoUsd,
+    written: NanoUsd,
     output: NanoUsd,
     reasoning: NanoUsd,
 }
@@ -105,13 +113,16 @@ impl Terms {
     /// Says whether all amounts are such as a table may hold: what is on record may have been changed by hand.
     pub fn is_sound(&self) -> bool {
         let parts = |parts: Parts| {
-            [parts.price_in, parts.price_cached, parts.price_out, parts.price_reasoning]
+            let Parts { price_in, price_cached, price_cache_write, price_out, price_reasoning } =
+                parts;
+            [price_in, price_cached, price_cache_write, price_out, price_reasoning]
         };
         let long = self.long.map(|long| long.prices).unwrap_or_default();
         let own = Parts {
             price_in: Some(self.price_in),
             price_out: Some(self.price_out),
             price_cached: self.price_cached,
+            price_cache_write: self.price_cache_write,
             price_reasoning: self.price_reasoning,
         };
         let amounts = [own, self.batch, long, self.batch_long].into_iter().flat_map(parts);
@@ -136,16 +147,17 @@ impl Terms {
             price_in: price.input,
             price_out: price.output,
             price_cached: Some(price.cached),
+            price_cache_write: Some(price.written),
             price_reasoning: Some(price.reasoning),
             batch_discount: None,
             batch: Parts::of(batch),
             long: call.long.map(|long| Long {
                 above_tokens: long.above_tokens,
-                prices: Parts::of(four_of_long(&long)),
+                prices: Parts::of(five_of_long(&long)),
             }),
             batch_long: in_batch
                 .long
-                .map(|long| Parts::of(four_of_long(&long)))
+                .map(|long| Parts::of(five_of_long(&long)))
                 .unwrap_or_default(),
             ..Self::default()
         }
@@ -153,9 +165,10 @@ impl Terms {
 
     /// Returns the price that these terms come to at a provider.
     pub fn listed(&self, provider: &str) -> ListedPrice {
-        let plain = Four {
+        let plain = Five {
             input: self.price_in,
             cached: self.price_cached.unwrap_or(self.price_in),
+            written: self.price_cache_write.unwrap_or(self.price_in),
             output: self.price_out,
             reasoning: self.price_reasoning.unwrap_or(self.price_out),
         };
@@ -171,18 +184,19 @@ impl Terms {
         }
     }
 
-    fn long(&self, plain: Four, said: Parts) -> Four {
+    fn long(&self, plain: Five, said: Parts) -> Five {
         let input = said.price_in.unwrap_or(plain.input);
         let output = said.price_out.unwrap_or(plain.output);
-        Four {
+        Five {
             input,
             cached: said.price_cached.or(self.price_cached).unwrap_or(input),
+            written: said.price_cache_write.unwrap_or_else(|| written(input, plain)),
             output,
             reasoning: said.price_reasoning.or(self.price_reasoning).unwrap_or(output),
         }
     }
 
-    fn batch(&self, plain: Four, provider: &str) -> Four {
+    fn batch(&self, plain: Five, provider: &str) -> Five {
         let percent = self.batch_discount.unwrap_or_else(|| usual_batch_discount(provider));
         let less =
             |full: NanoUsd| share(full, NanoUsd(i64::from(100 - percent.min(100))), NanoUsd(100));
@@ -191,9 +205,10 @@ impl Terms {
         // Who names a batch's price and none of its cached tokens may not know of any.
         let names_its_price = self.batch.price_in.is_some() && self.batch_discount.is_none();
         let cached = if names_its_price { input } else { less(plain.cached) };
-        Four {
+        Five {
             input,
             cached: self.batch.price_cached.unwrap_or(cached),
+            written: self.batch.price_cache_write.unwrap_or_else(|| written(input, plain)),
             output,
             reasoning: self
                 .batch
@@ -203,13 +218,16 @@ impl Terms {
     }
 
     /// What is not said is to the long price as a short one in a batch is to the short price.
-    fn batch_long(&self, batch: Four, (plain, long): (Four, Four)) -> Four {
+    fn batch_long(&self, batch: Five, (plain, long): (Five, Five)) -> Five {
         let said = self.batch_long;
-        Four {
+        Five {
             input: said.price_in.unwrap_or_else(|| share(long.input, batch.input, plain.input)),
             cached: said
                 .price_cached
                 .unwrap_or_else(|| share(long.cached, batch.cached, plain.cached)),
+            written: said
+                .price_cache_write
+                .unwrap_or_else(|| share(long.written, batch.written, plain.written)),
             output: said
                 .price_out
                 .unwrap_or_else(|| share(long.output, batch.output, plain.output)),
@@ -231,7 +249,15 @@ pub fn usual_batch_discount(provider: &str) -> u8 {
     }
 }
 
-/// Returns `full * part / whole`, rounded up; all of it where the whole is nothing.
+/// Returns what it costs to put a token into the cache where only `input` is said: as much more as it is of `plain`.
+fn written(input: NanoUsd, plain: Five) -> NanoUsd {
+    match plain.input {
+        NanoUsd(0) => plain.written.max(input),
+        whole => share(input, plain.written, whole),
+    }
+}
+
+/// Returns `full * part / whole`, rounded up and such as a table may hold; all of it where the whole is nothing.
 fn share(full: NanoUsd, part: NanoUsd, whole: NanoUsd) -> NanoUsd {
     if whole.0 <= 0 {
         return full;
@@ -239,38 +265,43 @@ fn share(full: NanoUsd, part: NanoUsd, whole: NanoUsd) -> NanoUsd {
     let product = i128::from(full.0) * i128::from(part.0);
     NanoUsd(
         i64::try_from((product + i128::from(whole.0) - 1) / i128::from(whole.0))
-            .unwrap_or(i64::MAX),
+            .unwrap_or(i64::MAX)
+            .min(TOO_MUCH - 1),
     )
 }
 
-fn short(price: &Price) -> Four {
-    Four {
+fn short(price: &Price) -> Five {
+    Five {
         input: price.input_per_mtok,
         cached: price.cached_per_mtok,
+        written: price.cache_write_per_mtok,
         output: price.output_per_mtok,
         reasoning: price.reasoning_per_mtok,
     }
 }
 
-fn four_of_long(long: &LongPrice) -> Four {
-    Four {
+fn five_of_long(long: &LongPrice) -> Five {
+    Five {
         input: long.input_per_mtok,
         cached: long.cached_per_mtok,
+        written: long.cache_write_per_mtok,
         output: long.output_per_mtok,
         reasoning: long.reasoning_per_mtok,
     }
 }
 
-fn price(short: Four, long: Option<(u64, Four)>) -> Price {
+fn price(short: Five, long: Option<(u64, Five)>) -> Price {
     Price {
         input_per_mtok: short.input,
         cached_per_mtok: short.cached,
+        cache_write_per_mtok: short.written,
         output_per_mtok: short.output,
         reasoning_per_mtok: short.reasoning,
         long: long.map(|(above_tokens, long)| LongPrice {
             above_tokens,
             input_per_mtok: long.input,
             cached_per_mtok: long.cached,
+            cache_write_per_mtok: long.written,
             output_per_mtok: long.output,
             reasoning_per_mtok: long.reasoning,
         }),

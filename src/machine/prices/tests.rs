@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::terms::{Long, Parts};
 use super::*;
 use crate::domain::{LongPrice, NanoUsd, Usage};
 
@@ -11,6 +12,7 @@ fn price(input: i64, cached: i64, output: i64) -> Price {
     Price {
         input_per_mtok: NanoUsd(input),
         cached_per_mtok: NanoUsd(cached),
+        cache_write_per_mtok: NanoUsd(input),
         output_per_mtok: NanoUsd(output),
         reasoning_per_mtok: NanoUsd(output),
         long: None,
@@ -54,13 +56,23 @@ mod bundled {
     }
 
     fn is_plausible(model: &ModelName, price: &Price, dearest: NanoUsd) {
-        let Price { input_per_mtok, cached_per_mtok, output_per_mtok, reasoning_per_mtok, .. } =
-            *price;
+        let Price {
+            input_per_mtok,
+            cached_per_mtok,
+            cache_write_per_mtok,
+            output_per_mtok,
+            reasoning_per_mtok,
+            long,
+        } = *price;
+        let fourths = if bills_writes(model) { 5 } else { 4 };
+        let is_usual = |input: NanoUsd, written: NanoUsd| written.0 * 4 == input.0 * fourths;
+        assert!(is_usual(input_per_mtok, cache_write_per_mtok), "{model}");
         assert!(NanoUsd(0) < cached_per_mtok && cached_per_mtok <= input_per_mtok, "{model}");
         assert!(input_per_mtok <= output_per_mtok, "{model}");
         assert!(output_per_mtok <= reasoning_per_mtok, "{model}");
         assert!(output_per_mtok <= dearest, "{model}");
-        if let Some(long) = price.long {
+        if let Some(long) = long {
+            assert!(is_usual(long.input_per_mtok, long.cache_write_per_mtok), "{model}");
             assert!((100_000..=1_000_000).contains(&long.above_tokens), "{model}");
             let twice = |short: NanoUsd| NanoUsd(short.0 * 2);
             assert!(
@@ -79,6 +91,13 @@ mod bundled {
                 "{model}"
             );
         }
+    }
+
+    /// Says whether what is put into the cache costs a quarter more: at OpenAI from gpt-5.6 on.
+    fn bills_writes(model: &ModelName) -> bool {
+        let version = model.model.strip_prefix("gpt-").and_then(|rest| rest.split('-').next());
+        let version = version.and_then(|version| version.parse::<f64>().ok());
+        model.provider == "openai" && version.is_some_and(|version| version >= 5.6)
     }
 
     fn is_no_dearer(batch: &Price, call: &Price) -> bool {
@@ -107,6 +126,7 @@ mod bundled {
             above_tokens: 272_000,
             input_per_mtok: usd(thousandths[0]),
             cached_per_mtok: usd(thousandths[1]),
+            cache_write_per_mtok: usd(thousandths[0]),
             output_per_mtok: usd(thousandths[2]),
             reasoning_per_mtok: usd(thousandths[2]),
         };
@@ -116,6 +136,11 @@ mod bundled {
             (long.max_input_tokens, long.max_output_tokens),
             (Some(1_050_000), Some(128_000))
         );
+        let luna = of("openai/gpt-5.6-luna");
+        let written =
+            |price: &Price| (price.cache_write_per_mtok, price.long.unwrap().cache_write_per_mtok);
+        assert_eq!(written(&luna.price), (usd(250), usd(500)));
+        assert_eq!(written(&luna.batch), (usd(125), usd(250)));
         let small = of("simulated/small");
         assert_eq!(small.price, price(100_000_000, 10_000_000, 500_000_000));
         assert_eq!(of("simulated/whatever"), small);
@@ -189,19 +214,21 @@ mod sheets {
     #[test]
     fn all_columns_are_read() {
         let table = PriceTable::parse(
-            "provider,model,input_usd_per_mtok,cached_usd_per_mtok,output_usd_per_mtok,reasoning_usd_per_mtok,\
-             batch_input_usd_per_mtok,batch_cached_usd_per_mtok,batch_output_usd_per_mtok,batch_reasoning_usd_per_mtok,\
-             long_above_tokens,long_input_usd_per_mtok,long_cached_usd_per_mtok,long_output_usd_per_mtok,\
+            "provider,model,input_usd_per_mtok,cached_usd_per_mtok,cache_write_usd_per_mtok,output_usd_per_mtok,\
+             reasoning_usd_per_mtok,batch_input_usd_per_mtok,batch_cached_usd_per_mtok,batch_cache_write_usd_per_mtok,\
+             batch_output_usd_per_mtok,batch_reasoning_usd_per_mtok,long_above_tokens,long_input_usd_per_mtok,\
+             long_cached_usd_per_mtok,long_cache_write_usd_per_mtok,long_output_usd_per_mtok,\
              long_reasoning_usd_per_mtok,max_input_tokens,max_output_tokens,as_of,note\n\
-             acme,m,1,0.1,10,20,0.8,0.08,7,14,1000,2,0.2,15,30,5000,500,2026-11-20,seen\n",
+             acme,m,1,0.1,1.5,10,20,0.8,0.08,0.9,7,14,1000,2,0.2,5,15,30,5000,500,2026-11-20,seen\n",
         )
         .unwrap();
         let listed = table.listed(&name("acme/m")).unwrap();
-        let four = |parts: [i64; 4]| parts.map(usd);
+        let five = |parts: [i64; 5]| parts.map(usd);
         let of = |price: &Price| {
             [
                 price.input_per_mtok,
                 price.cached_per_mtok,
+                price.cache_write_per_mtok,
                 price.output_per_mtok,
                 price.reasoning_per_mtok,
             ]
@@ -212,15 +239,16 @@ mod sheets {
             [
                 long.input_per_mtok,
                 long.cached_per_mtok,
+                long.cache_write_per_mtok,
                 long.output_per_mtok,
                 long.reasoning_per_mtok,
             ]
         };
-        assert_eq!(of(&listed.price), four([1_000, 100, 10_000, 20_000]));
-        assert_eq!(of(&listed.batch), four([800, 80, 7_000, 14_000]));
-        assert_eq!(of_long(&listed.price), four([2_000, 200, 15_000, 30_000]));
+        assert_eq!(of(&listed.price), five([1_000, 100, 1_500, 10_000, 20_000]));
+        assert_eq!(of(&listed.batch), five([800, 80, 900, 7_000, 14_000]));
+        assert_eq!(of_long(&listed.price), five([2_000, 200, 5_000, 15_000, 30_000]));
         // As much less as a short one.
-        assert_eq!(of_long(&listed.batch), four([1_600, 160, 10_500, 21_000]));
+        assert_eq!(of_long(&listed.batch), five([1_600, 160, 3_000, 10_500, 21_000]));
         assert_eq!((listed.max_input_tokens, listed.max_output_tokens), (Some(5000), Some(500)));
         assert_eq!(listed.as_of, Some(jiff::civil::date(2026, 11, 20)));
     }
@@ -347,6 +375,7 @@ mod communitys {
             above_tokens: 272_000,
             input_per_mtok: usd(input),
             cached_per_mtok: usd(cached),
+            cache_write_per_mtok: usd(input),
             output_per_mtok: usd(output),
             reasoning_per_mtok: usd(output),
         };
@@ -370,6 +399,36 @@ mod communitys {
         let half = half.unwrap().unwrap().price.long.unwrap();
         assert_eq!((half.above_tokens, half.input_per_mtok), (128_000, usd(1_000)));
         assert_eq!((half.cached_per_mtok, half.output_per_mtok), (usd(1_000), usd(5_000)));
+    }
+
+    #[test]
+    fn what_is_put_into_the_cache_has_a_price_of_its_own() {
+        let written = |more: &str| {
+            let entry = format!(
+                r#"{{"input_cost_per_token": 4e-6, "output_cost_per_token": 2e-5, "input_cost_per_token_batches": 2e-6,
+                    "output_cost_per_token_batches": 1e-5, "input_cost_per_token_above_272k_tokens": 8e-6, {more}}}"#
+            );
+            let listed = one(&entry).unwrap().unwrap();
+            let of = |price: Price| {
+                [price.cache_write_per_mtok, price.long.unwrap().cache_write_per_mtok]
+            };
+            [of(listed.price), of(listed.batch)]
+        };
+        let as_others = [[usd(4_000), usd(8_000)], [usd(2_000), usd(4_000)]];
+        assert_eq!(written(r#""cache_creation_input_token_cost": null"#), as_others);
+        // As much more as by a call that is not long.
+        let more = r#""cache_creation_input_token_cost": 5e-6"#;
+        assert_eq!(written(more), [[usd(5_000), usd(10_000)], [usd(2_500), usd(5_000)]]);
+        let said = r#""cache_creation_input_token_cost": 5e-6, "cache_creation_input_token_cost_batches": 3e-6,
+            "cache_creation_input_token_cost_above_272k_tokens": 9e-6,
+            "cache_creation_input_token_cost_above_1hr": 8e-6,
+            "cache_creation_input_token_cost_above_272k_tokens_batches": 7e-6"#;
+        assert_eq!(written(said), [[usd(5_000), usd(9_000)], [usd(3_000), usd(7_000)]]);
+        // Where it is not billed apart, some write 0; such a token is input all the same.
+        let less = r#""cache_creation_input_token_cost": 0, "cache_creation_input_token_cost_batches": 1e-9"#;
+        assert_eq!(written(less), as_others);
+        let wrong = r#"{"input_cost_per_token": 4e-6, "output_cost_per_token": 2e-5, "cache_creation_input_token_cost": -1}"#;
+        assert!(one(wrong).unwrap_err().starts_with("cache_creation_input_token_cost is -1"));
     }
 
     #[test]
@@ -514,19 +573,21 @@ mod on_record {
     use super::*;
 
     fn any_price() -> impl Strategy<Value = Price> {
-        let four = prop::array::uniform4(0..1_000_000_000_000_i64);
-        (four.clone(), prop::option::of((1..10_000_000_u64, four))).prop_map(|(short, long)| {
+        let five = prop::array::uniform5(0..1_000_000_000_000_i64);
+        (five.clone(), prop::option::of((1..10_000_000_u64, five))).prop_map(|(short, long)| {
             Price {
                 input_per_mtok: NanoUsd(short[0]),
                 cached_per_mtok: NanoUsd(short[1]),
                 output_per_mtok: NanoUsd(short[2]),
                 reasoning_per_mtok: NanoUsd(short[3]),
+                cache_write_per_mtok: NanoUsd(short[4]),
                 long: long.map(|(above_tokens, long)| LongPrice {
                     above_tokens,
                     input_per_mtok: NanoUsd(long[0]),
                     cached_per_mtok: NanoUsd(long[1]),
                     output_per_mtok: NanoUsd(long[2]),
                     reasoning_per_mtok: NanoUsd(long[3]),
+                    cache_write_per_mtok: NanoUsd(long[4]),
                 }),
             }
         })
@@ -537,15 +598,18 @@ mod on_record {
         let terms = Terms {
             price_in: usd(150),
             price_out: usd(600),
+            price_cache_write: Some(usd(200)),
             batch_discount: Some(30),
             max_output_tokens: Some(500),
             ..Terms::default()
         };
         let text = serde_json::to_string(&terms).unwrap();
-        let wanted = r#"{"price_in":150000000,"price_out":600000000,"batch_discount":30,"max_output_tokens":500}"#;
+        let wanted = r#"{"price_in":150000000,"price_out":600000000,"price_cache_write":200000000,"batch_discount":30,"max_output_tokens":500}"#;
         assert_eq!(text, wanted);
         assert_eq!(serde_json::from_str::<Terms>(&text).unwrap(), terms);
-        assert_eq!(terms.listed("openai").batch, price(105_000_000, 105_000_000, 420_000_000));
+        let batch = price(105_000_000, 105_000_000, 420_000_000);
+        let batch = Price { cache_write_per_mtok: usd(140), ..batch };
+        assert_eq!(terms.listed("openai").batch, batch);
         for wrong in [
             r#"{"price_in":1}"#,
             r#"{"price_in":1,"price_out":0.5}"#,
@@ -554,6 +618,20 @@ mod on_record {
         ] {
             assert!(serde_json::from_str::<Terms>(wrong).is_err(), "{wrong}");
         }
+    }
+
+    /// A ratio that comes to more than a table may hold must not spoil what is remembered.
+    #[test]
+    fn what_is_worked_out_is_such_as_a_table_may_hold() {
+        let dear = Parts { price_in: Some(usd(900)), ..Parts::default() };
+        let steep = Terms {
+            price_in: NanoUsd(1),
+            price_out: usd(1),
+            price_cache_write: Some(usd(900)),
+            long: Some(Long { above_tokens: 9, prices: dear }),
+            ..Terms::default()
+        };
+        assert!(Terms::of(&steep.listed("openai")).is_sound());
     }
 
     proptest! {
@@ -581,7 +659,7 @@ mod on_record {
             let again: Terms = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(again.listed("openai"), listed);
             prop_assert_eq!(again.listed("acme"), listed);
-            let usage = Usage { input: 5, cached: 2, output: 7, reasoning: 3 };
+            let usage = Usage { input: 5, cached: 2, cache_write: 1, output: 7, reasoning: 3 };
             prop_assert!(listed.price.of(usage).0 >= 0);
         }
     }

@@ -38,6 +38,7 @@ struct Wanted {
     message: Option<String>,
     finish_reason: Option<String>,
     usage: Option<[u64; 4]>,
+    cache_write: Option<u64>,
     provider_request_id: Option<String>,
     served_model: Option<String>,
 }
@@ -58,6 +59,7 @@ impl Wanted {
             usage: self.usage.map(|[input, cached, output, reasoning]| Usage {
                 input,
                 cached,
+                cache_write: self.cache_write.unwrap_or(0),
                 output,
                 reasoning,
             }),

@@ -23,12 +23,15 @@ pub(super) struct UsageOnWire {
     output_tokens_details: Loose<Details>,
     /// DeepSeek's name for cached input.
     prompt_cache_hit_tokens: Loose<Count>,
+    /// Anthropic's name for input that was put into the cache, as a gateway passes it on.
+    cache_creation_input_tokens: Loose<Count>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Details {
     cached_tokens: Loose<Count>,
+    cache_write_tokens: Loose<Count>,
     reasoning_tokens: Loose<Count>,
 }
 
@@ -40,7 +43,8 @@ const MOST_UNCOUNTED: u64 = 1_000_000;
 /// Returns the counts, or `None` where the reply says neither input nor output.
 pub(super) fn counted(wire: Loose<UsageOnWire>) -> Option<Usage> {
     let wire = wire.get()?;
-    let input = either(wire.prompt_tokens, wire.input_tokens);
+    let prompt = count(wire.prompt_tokens);
+    let input = prompt.or_else(|| count(wire.input_tokens));
     let output = either(wire.completion_tokens, wire.output_tokens);
     if input.is_none() && output.is_none() {
         return None;
@@ -48,10 +52,20 @@ pub(super) fn counted(wire: Loose<UsageOnWire>) -> Option<Usage> {
     let input_details = details(wire.prompt_tokens_details, wire.input_tokens_details);
     let output_details = details(wire.completion_tokens_details, wire.output_tokens_details);
     let cached = either(input_details.cached_tokens, wire.prompt_cache_hit_tokens).unwrap_or(0);
+    // Beside `input_tokens` it is Anthropic's own, which counts it apart; beside `prompt_tokens` it is a part of them.
+    let created = count(wire.cache_creation_input_tokens).filter(|_| prompt.is_some());
+    let written = count(input_details.cache_write_tokens).or(created).unwrap_or(0);
     let reasoning = count(output_details.reasoning_tokens).unwrap_or(0);
     let input = input.unwrap_or(0);
+    let cached = cached.min(input);
     let output = whole_output(input, output.unwrap_or(0), count(wire.total_tokens));
-    Some(Usage { input, cached: cached.min(input), output, reasoning: reasoning.min(output) })
+    Some(Usage {
+        input,
+        cached,
+        cache_write: written.min(input - cached),
+        output,
+        reasoning: reasoning.min(output),
+    })
 }
 
 /// xAI and Gemini bill reasoning as output but leave it out of `completion_tokens`; it is what
@@ -85,7 +99,7 @@ mod tests {
     }
 
     fn usage(input: u64, cached: u64, output: u64, reasoning: u64) -> Usage {
-        Usage { input, cached, output, reasoning }
+        Usage { input, cached, cache_write: 0, output, reasoning }
     }
 
     #[test]
@@ -99,6 +113,48 @@ mod tests {
         assert_eq!(read(responses), Some(usage(36, 6, 87, 7)));
         let deepseek = r#"{"prompt_tokens":16,"completion_tokens":2,"prompt_cache_hit_tokens":5}"#;
         assert_eq!(read(deepseek), Some(usage(16, 5, 2, 0)));
+    }
+
+    #[test]
+    fn what_was_put_into_the_cache_is_a_part_of_the_input_apart_from_what_was_there() {
+        let written = |json: &str| {
+            let usage = read(json).unwrap();
+            (usage.input, usage.cached, usage.cache_write)
+        };
+        for (json, counts) in [
+            (
+                r#"{"prompt_tokens":2006,"completion_tokens":300,
+                    "prompt_tokens_details":{"cached_tokens":400,"cache_write_tokens":1600}}"#,
+                (2006, 400, 1600),
+            ),
+            (
+                r#"{"input_tokens":2006,"output_tokens":300,
+                    "input_tokens_details":{"cached_tokens":0,"cache_write_tokens":1920}}"#,
+                (2006, 0, 1920),
+            ),
+            // More than there is.
+            (
+                r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":4,"cache_write_tokens":9}}"#,
+                (10, 4, 6),
+            ),
+            (
+                r#"{"prompt_tokens":10,"prompt_tokens_details":{"cached_tokens":40,"cache_write_tokens":9}}"#,
+                (10, 10, 0),
+            ),
+            (
+                r#"{"prompt_tokens":10,"prompt_tokens_details":{"cache_write_tokens":-3}}"#,
+                (10, 0, 0),
+            ),
+            (r#"{"prompt_tokens":10,"cache_creation_input_tokens":7}"#, (10, 0, 7)),
+            (
+                r#"{"prompt_tokens":10,"cache_creation_input_tokens":7,
+                    "prompt_tokens_details":{"cache_write_tokens":5}}"#,
+                (10, 0, 5),
+            ),
+            (r#"{"input_tokens":10,"cache_creation_input_tokens":7}"#, (10, 0, 0)),
+        ] {
+            assert_eq!(written(json), counts, "{json}");
+        }
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub struct AttemptEvidence {
     pub finish_reason: Option<String>,
     /// Input, cached, output and reasoning tokens.
     pub tokens: [Option<i64>; 4],
+    /// Input tokens that were put into the cache.
+    pub cache_write_tokens: Option<i64>,
     /// What it cost.
     pub cost_nanousd: Option<i64>,
     /// What was set aside for it.
@@ -107,6 +109,14 @@ pub struct AttemptEvidence {
     pub result_line: Option<i64>,
     /// Whether a size or a dictionary is on record without a body or reply, or a reply without its size.
     pub is_loose: bool,
+}
+
+impl AttemptEvidence {
+    /// Returns all counts of tokens: input, cached, put into the cache, output and reasoning.
+    pub fn counts(&self) -> [Option<i64>; 5] {
+        let [input, cached, output, reasoning] = self.tokens;
+        [input, cached, self.cache_write_tokens, output, reasoning]
+    }
 }
 
 /// Another request's attempt, as far as one that shares it needs it.
@@ -184,6 +194,7 @@ columns!(AttemptColumns {
     reasoning_tokens,
     cost_nanousd,
     reserved_nanousd,
+    cache_write_tokens,
     answer,
     reply,
     reply_dictionary_id,
@@ -248,8 +259,8 @@ impl Store {
         let mut attempts = self.conn.prepare_cached(
             "SELECT id, request_id, number, run_id, route, batch_id, max_tokens, body, body_dictionary_id, promised_at_ms,
                     settled_at_ms, outcome, error_class, error, status_code, provider_request_id, served_model, finish_reason,
-                    input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd, reserved_nanousd, answer, reply,
-                    reply_dictionary_id, reply_bytes, result_file, result_line
+                    input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd, reserved_nanousd, cache_write_tokens,
+                    answer, reply, reply_dictionary_id, reply_bytes, result_file, result_line
              FROM attempt WHERE request_id > ?1 ORDER BY request_id, number",
         )?;
         let (request_columns, attempt_columns) =
@@ -413,6 +424,7 @@ impl AttemptColumns {
             ],
             cost_nanousd: row.get(self.cost_nanousd)?,
             reserved_nanousd: row.get(self.reserved_nanousd)?,
+            cache_write_tokens: row.get(self.cache_write_tokens)?,
             answer: row.get(self.answer)?,
             reply: reply.map(|bytes| PackedEvidence { bytes, dictionary, plain_bytes }),
             result_file: row.get(self.result_file)?,

@@ -271,7 +271,13 @@ impl<'a> Play<'a> {
             Told::Of { row, outcome, tokens, cost } => {
                 let usage = tokens.map(|tokens| {
                     let output = u64::from(tokens);
-                    Usage { input: 3 * output, cached: output, output, reasoning: output / 2 }
+                    Usage {
+                        input: 3 * output,
+                        cached: output,
+                        cache_write: output / 2,
+                        output,
+                        reasoning: output / 2,
+                    }
                 });
                 let cost = cost.map(|cost| NanoUsd(i64::from(cost)));
                 LineKind::Settles(Box::new(Settlement { usage, cost, ..bare(row, outcome) }))

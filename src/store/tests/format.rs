@@ -255,7 +255,7 @@ fn a_migration_that_fails_at_any_statement_leaves_the_old_file() {
             ),
         }
     }
-    assert_eq!(cuts.len(), 14, "one for each statement of the migrations");
+    assert_eq!(cuts.len(), 15, "one for each statement of the migrations");
     for (number, cut) in cuts.iter().enumerate() {
         let path = old_project(&dir, &format!("{number}.db"));
         plainly(&path).execute_batch(cut).unwrap();

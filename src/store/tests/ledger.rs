@@ -181,7 +181,13 @@ impl Play {
         let last = kept.last?;
         let usage = tokens.map(|tokens| {
             let output = u64::from(tokens);
-            Usage { input: 2 * output, cached: output / 2, output, reasoning: output / 3 }
+            Usage {
+                input: 2 * output,
+                cached: output / 2,
+                cache_write: output / 4,
+                output,
+                reasoning: output / 3,
+            }
         });
         Some(Settlement {
             answer: (outcome == Outcome::Answered).then(|| "yes".to_owned()),
