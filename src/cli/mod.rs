@@ -27,6 +27,7 @@ mod remove;
 mod retry;
 mod rows;
 mod run;
+mod savings;
 mod server;
 mod settings;
 mod show;

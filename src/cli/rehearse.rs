@@ -40,7 +40,7 @@ use super::prices::{PriceBook, PricesArg};
 use super::run::budget::{self, parse_usd};
 use super::run::draw;
 use super::server;
-use super::text::{parse_duration, parse_some_duration, parse_time, size, whole};
+use super::text::{parse_duration, parse_some_duration, parse_time, whole};
 use crate::domain::{AttemptId, Event, HowEnded, NanoUsd, Problem, RunId, UnixMs};
 use crate::engine::{self, BatchPlan, Clock, Proxies, Purpose, RunPlan, Transport, World};
 use crate::machine::budget::Budget;
@@ -57,8 +57,7 @@ const LOOK: Duration = Duration::from_hours(6);
 /// How long a call is waited for; as `run` does by itself.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Live through the run that is due on a copy, against a simulated provider: how long it takes, what it costs, what goes
-/// wrong; without a key, without a network, without a cent.
+/// Live through the due run on a copy, without a key, a network or a cent: how long, how much, what goes wrong.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -69,10 +68,11 @@ Examples:
   overnight rehearse --keep night                  leaves the copy in the folder night, to look into
   overnight rehearse --json
 
-Nothing is sent, and the project is not touched: it works on a copy, which is removed in the end. The
-limits are those given here, or those that the provider has told and the project remembers. Answers
-are made up; they are as long as those on record, where there are some. What is taken to be so is
-listed with the result. Exit code 3 says that some rows would not be answered.")]
+Nothing is sent, and the project is not touched: it works on a copy, which is removed in the end.
+The limits are those given here, or those that the provider has told and the project remembers;
+answers are made up, as long as those on record where there are some. What is taken to be so is
+listed with the result. Exit code 3 says that some rows would not be answered, 5 that the budget
+is not enough.")]
 pub(crate) struct Args {
     #[command(flatten)]
     ways: Ways,
@@ -148,9 +148,6 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
         aside,
         newest_attempt: store.newest_attempt()?,
     };
-    if store.is_large() {
-        context.out.say(&format!("works on a copy of {}", size(scratch.bytes())));
-    }
     let sample = draw(&store, &args.ways, in_doubt)?;
     let played = Play { args: &args, book: &book, by, budget, sample, in_doubt, context };
     let played = play(&played, &guard, store)?;

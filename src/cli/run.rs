@@ -178,7 +178,10 @@ fn dry_run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let store = context.open_to_read()?;
     let plan = store.as_of_now(|store| {
         let book = PriceBook::load(store, &args.prices)?;
-        let plan = Plan::make(store, &wish(args, context.liveness(store)?, &book), context)?;
+        // As closely as `plan` looks: nobody waits for it to send.
+        let wish =
+            Wish { look: (Extent::Many, QUIETLY), ..wish(args, context.liveness(store)?, &book) };
+        let plan = Plan::make(store, &wish, context)?;
         must_have_work(store, &plan, context)?;
         Ok::<_, Failure>(plan)
     })?;

@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use super::batches::is_open;
 use super::failure::{Exit, Failure};
+use super::prices::{PriceBook, PricesArg};
+use super::savings::Savings;
 use super::{Context, plan};
 use crate::domain::{BatchId, UnixMs};
 use crate::engine::Clock;
 use crate::machine::plan::{Left, Liveness};
 use crate::store::{
     BatchCost, BatchRecord, FailureExample, PromptRecord, RunRecord, SourceLine, Spending,
-    StateCounts, Store, StoreError,
+    StateCounts, Store,
 };
 
 /// Show how the project stands: rows, requests by state, failures, batches, tokens, cost, the last run.
@@ -80,6 +82,7 @@ struct Status {
     prompts: Vec<PromptRecord>,
     examples: Vec<FailureExample>,
     spending: Spending,
+    savings: Savings,
     /// Oldest first.
     batches: Vec<BatchRecord>,
     costs: HashMap<BatchId, BatchCost>,
@@ -105,10 +108,10 @@ impl Status {
 
 fn look(context: &Context) -> Result<Status, Failure> {
     let store = context.open_to_read()?;
-    Ok(store.as_of_now(|store| read(store, Clock::now(), context))?)
+    store.as_of_now(|store| read(store, Clock::now(), context))
 }
 
-fn read(store: &Store, now: UnixMs, context: &Context) -> Result<Status, StoreError> {
+fn read(store: &Store, now: UnixMs, context: &Context) -> Result<Status, Failure> {
     let liveness = context.liveness(store)?;
     let prompts = store.live_prompts()?;
     Ok(Status {
@@ -120,6 +123,7 @@ fn read(store: &Store, now: UnixMs, context: &Context) -> Result<Status, StoreEr
         prompts,
         examples: store.failure_examples()?,
         spending: store.spending()?,
+        savings: Savings::of(store, &PriceBook::load(store, &PricesArg::default())?)?,
         batches: store.batches()?,
         costs: store.batch_costs()?,
         now,

@@ -168,10 +168,7 @@ pub async fn run_with(
     prepare_codecs(&mut store, &tasks)?;
 
     let layout = Layout::of(&tasks, &open_batches);
-    let lane = |(server, model): &(String, String)| {
-        Ok(Lane::new(Pace::new(plan.pace, store.rate_limit(server, model)?)))
-    };
-    let lanes = layout.lanes.iter().map(lane).collect::<Result<Vec<_>, StoreError>>()?;
+    let lanes = layout.make_lanes(plan.pace, &store)?;
     let desk = desk(&store, (&tasks, &layout), (open_batches, &plan.batches), &before)?;
     let (fed_out, fed) = unbounded_channel();
     let (landing, landed) = unbounded_channel();
@@ -233,11 +230,11 @@ pub async fn run_with(
         feeder.end().await;
     }
     let mut store = scribe.finish(writer).await.ok_or(EngineError::WriterGone)?;
+    // A record that is in trouble is left alone: what is lost here is advice.
     if !matches!(stopped, Some(Problem::Record { .. })) {
-        let learned_at = plan.world.clock.time_of_day();
-        for (of, rates) in layout.lanes.iter().zip(learned) {
-            store.learn_rate_limit(of, rates, learned_at)?;
-        }
+        let now = plan.world.clock.time_of_day();
+        let mut each = layout.lanes.iter().zip(learned);
+        each.try_for_each(|(of, rates)| store.learn_rate_limit(of, rates, now))?;
     }
     let how = match stopped {
         // What is set aside for them may come back.
@@ -345,6 +342,14 @@ impl Layout {
             self.lanes.push((server.to_owned(), model.to_owned()));
             self.lanes.len() - 1
         })
+    }
+
+    /// Makes the lanes, with what is remembered of each one's rates.
+    fn make_lanes(&self, pace: PaceSettings, store: &Store) -> Result<Vec<Lane>, StoreError> {
+        let lane = |(server, model): &(String, String)| {
+            Ok(Lane::new(Pace::new(pace, store.rate_limit(server, model)?)))
+        };
+        self.lanes.iter().map(lane).collect()
     }
 
     fn due_by_lane(&self, before: &[Left], limit: Option<u64>) -> Vec<u64> {

@@ -144,10 +144,15 @@ impl Task {
     /// Returns the most that a job can cost by a route, if its price is known and its output bounded.
     pub(super) fn most(&self, job: &Job, route: Route) -> Option<NanoUsd> {
         let bound = job.max_tokens.map(u64::from).or(self.price.max_output_tokens)?;
-        // A token is a byte at least.
+        // A token is a byte at least. That is more than enough, and given back at once after a call; what is set aside for
+        // a batch stays so for hours, and its tokens have been counted for packing.
+        let bytes = job.bytes.len() as u64;
         let input = match route {
-            Route::Realtime => job.bytes.len() as u64,
-            Route::Batch => job.size.tokens.saturating_mul(2).min(job.bytes.len() as u64),
+            Route::Realtime => bytes,
+            Route::Batch => {
+                let counter = self.counter(job.form);
+                counter.most_of_counted(&job.messages, job.size.tokens, None).min(bytes)
+            }
         };
         let replies = u64::from(self.replies);
         Some(most(self.price(route)?, input, bound.saturating_mul(replies)))

@@ -76,10 +76,13 @@ impl Budget {
 
     /// Puts the cost in the place of what was set aside; where it will never be known, that stays.
     pub fn settle(&mut self, most: NanoUsd, cost: Option<NanoUsd>) {
-        let stays = cost.unwrap_or(most);
-        self.recount(most, stays);
-        if most.0 > 0 && stays > most {
-            self.overrun = self.overrun.max(stays.0 as f64 / most.0 as f64 * self.overrun);
+        self.recount(most, cost.unwrap_or(most));
+    }
+
+    /// Learns from what an attempt has cost that should have cost no more than `most`.
+    pub fn learn(&mut self, most: NanoUsd, cost: NanoUsd) {
+        if most.0 > 0 && cost > most {
+            self.overrun = self.overrun.max(cost.0 as f64 / most.0 as f64);
         }
     }
 
@@ -202,11 +205,14 @@ mod tests {
     #[test]
     fn a_provider_that_charges_more_than_possible_makes_the_next_sums_larger() {
         let mut budget = Budget::new(Some(NanoUsd(100)), NanoUsd(0), NanoUsd(0));
-        budget.reserve(NanoUsd(10));
-        budget.settle(NanoUsd(10), Some(NanoUsd(25)));
+        budget.learn(NanoUsd(10), NanoUsd(9));
+        assert_eq!(budget.with_overrun(NanoUsd(10)), NanoUsd(10));
+        budget.learn(NanoUsd(10), NanoUsd(25));
         assert_eq!(budget.with_overrun(NanoUsd(10)), NanoUsd(25));
-        budget.reserve(NanoUsd(25));
-        budget.settle(NanoUsd(25), Some(NanoUsd(50)));
+        // It was set aside before that was known.
+        budget.learn(NanoUsd(10), NanoUsd(25));
+        assert_eq!(budget.with_overrun(NanoUsd(10)), NanoUsd(25));
+        budget.learn(NanoUsd(5), NanoUsd(25));
         assert_eq!(budget.with_overrun(NanoUsd(10)), NanoUsd(50));
     }
 

@@ -263,6 +263,40 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_as_long_as_its_manner_says_and_cut_at_the_limit() {
+        let length = Some(AnswerLength { output: 700, reasoning: 600 });
+        let manner = Manner { length, ..Manner::default() };
+        let made = |limit| {
+            let ask = Ask { limit, ..ask("hello", Format::Text) };
+            complete(&ask, 10, manner, Rng::with_seed(1))
+        };
+        for limit in [None, Some(700), Some(10_000)] {
+            let whole = made(limit);
+            assert_eq!((whole.usage.output, whole.usage.reasoning), (700, 600));
+            assert_eq!(whole.answers[0].finish, Finish::Stop);
+        }
+        let cut = made(Some(64));
+        assert_eq!((cut.usage.output, cut.usage.reasoning), (64, 64));
+        assert_eq!(cut.answers[0].finish, Finish::Length);
+    }
+
+    #[test]
+    fn a_form_that_is_asked_for_in_words_is_kept_to() {
+        let schema = json!({"type": "object", "properties": {"answer": {"enum": ["a", "b"]}},
+            "required": ["answer"], "additionalProperties": false});
+        let asked =
+            |bare| AskedInWords { sentence: "a or b".to_owned(), schema: schema.clone(), bare };
+        let said_to = |asked: &AskedInWords| {
+            let manner = Manner { in_words: Some(asked), ..Manner::default() };
+            let made = complete(&ask("hello", Format::Text), 10, manner, Rng::with_seed(1));
+            said(&made.answers[0]).to_owned()
+        };
+        assert!(["a", "b"].contains(&said_to(&asked(Some("answer"))).as_str()));
+        let value: Value = serde_json::from_str(&said_to(&asked(None))).unwrap();
+        assert!(jsonschema::is_valid(&schema, &value), "{value}");
+    }
+
+    #[test]
     fn korean_is_answered_in_korean() {
         let answer = only(&ask("리뷰: 좋아요", Format::Text), None, 1);
         assert!(said(&answer).chars().any(|c| ('가'..='힣').contains(&c)));

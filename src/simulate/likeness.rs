@@ -23,6 +23,8 @@ pub struct Likeness {
     pub takes: Takes,
     /// Whether it remembers each body for good. One that does not counts no second charges.
     pub remembers: Remembers,
+    /// How it keeps files.
+    pub keeps: Keeps,
 }
 
 /// Which bodies are taken.
@@ -43,6 +45,16 @@ pub enum Remembers {
     EachBody,
     /// Nothing but the sums: for so many bodies that the memory would not hold them.
     SumsAlone,
+}
+
+/// How files are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keeps {
+    /// As they are, with the results growing as a batch goes on.
+    #[default]
+    Plain,
+    /// Packed. A batch is worked on at its end, all at once: until then none of its lines is seen to be done.
+    Packed,
 }
 
 /// What is like a real model; `None` leaves it to the settings of the server.

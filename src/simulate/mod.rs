@@ -70,7 +70,7 @@ use crate::domain::UnixMs;
 pub use fault::{Fault, Moment};
 pub use faults::{FaultError, FaultRule, Faults, When};
 pub use ledger::{Account, Ledger, Totals};
-pub use likeness::{AnswerLength, AskedInWords, Likeness, ModelLikeness, Remembers, Takes};
+pub use likeness::{AnswerLength, AskedInWords, Keeps, Likeness, ModelLikeness, Remembers, Takes};
 pub use wired::{Exchange, Wired, wired, wired_by};
 
 /// How the simulated provider behaves; [`Settings::new`] gives one that always answers at once.

@@ -87,7 +87,7 @@ impl State {
         let limits =
             limited.then(|| Mutex::new(Limits::new(settings.rpm, settings.tpm, Instant::now())));
         Ok(Self {
-            files: Mutex::new(Shelf::new(settings.seed, started)),
+            files: Mutex::new(Shelf::new(settings.seed, started, settings.likeness.keeps)),
             desk: Desk::new(settings.seed, started),
             settings,
             ledger,

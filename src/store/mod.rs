@@ -68,7 +68,7 @@ pub use fuse::{Fuse, LastCommit};
 pub use learned::{Attempts, BilledAnswer, Experience};
 pub use ledger::Settlement;
 pub use lock::{LockState, RunLock};
-pub use money::{Counted, Unpriced};
+pub use money::{Counted, TokensUsed, Unpriced};
 pub use open::{Create, Store};
 pub use place::free_bytes;
 pub use prices::PriceRecord;

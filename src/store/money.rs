@@ -1,5 +1,7 @@
 //! What counts against a budget: what was spent, what is set aside, and what nobody has put a price on yet.
 
+use rusqlite::Row;
+
 use super::{Store, StoreError};
 use crate::domain::{ModelName, NanoUsd, Route, Usage};
 
@@ -33,7 +35,55 @@ pub struct Unpriced {
     pub unlimited: u64,
 }
 
+/// Tokens of one model by one route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokensUsed {
+    /// The model.
+    pub model: ModelName,
+    /// By which way its requests went.
+    pub route: Route,
+    /// What the provider has counted.
+    pub usage: Usage,
+}
+
 impl Store {
+    /// Sums the tokens that were billed, by model and route.
+    pub fn tokens_used(&self) -> Result<Vec<TokensUsed>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT prompt.model AS model, attempt.route AS route, sum(attempt.input_tokens) AS input,
+                        sum(attempt.cached_tokens) AS cached, sum(attempt.output_tokens) AS output,
+                        sum(attempt.reasoning_tokens) AS reasoning
+                 FROM attempt
+                 JOIN request ON request.id = attempt.request_id
+                 JOIN prompt ON prompt.id = request.prompt_id
+                 WHERE attempt.input_tokens IS NOT NULL
+                 GROUP BY 1, 2",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| {
+                        let (model, route) = model_and_route(row)?;
+                        Ok(TokensUsed { model, route, usage: usage(row)? })
+                    })?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Sums what the replies have cost that live requests share with others: what was not paid a second time.
+    pub fn shared_cost(&self) -> Result<NanoUsd, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT coalesce(sum(shared.cost_nanousd), 0) AS cost FROM request
+                 JOIN attempt AS shared ON shared.id = request.attempt_id
+                 WHERE shared.request_id <> request.id",
+            )
+            .and_then(|mut query| query.query_row([], |row| row.get("cost")))
+            .map(NanoUsd)
+            .map_err(|error| self.named(error))
+    }
+
     /// Sums what counts against a budget.
     pub fn counted(&self) -> Result<Counted, StoreError> {
         let (known, open) = self
@@ -71,20 +121,11 @@ impl Store {
             .and_then(|mut query| {
                 query
                     .query_map([], |row| {
-                        let (model, route): (String, String) = (row.get("model")?, row.get("route")?);
-                        let model = ModelName::parse(&model).unwrap_or_else(|| ModelName {
-                            provider: String::new(),
-                            model: model.clone(),
-                        });
+                        let (model, route) = model_and_route(row)?;
                         Ok(Unpriced {
                             model,
-                            route: if route == Route::Batch.as_str() { Route::Batch } else { Route::Realtime },
-                            usage: Usage {
-                                input: row.get("input")?,
-                                cached: row.get("cached")?,
-                                output: row.get("output")?,
-                                reasoning: row.get("reasoning")?,
-                            },
+                            route,
+                            usage: usage(row)?,
                             untold: row.get("untold")?,
                             body_bytes: row.get("body_bytes")?,
                             max_tokens: row.get("max_tokens")?,
@@ -95,4 +136,20 @@ impl Store {
             })
             .map_err(|error| self.named(error))
     }
+}
+
+fn model_and_route(row: &Row<'_>) -> rusqlite::Result<(ModelName, Route)> {
+    let (model, route): (String, String) = (row.get("model")?, row.get("route")?);
+    let unknown = || ModelName { provider: String::new(), model: model.clone() };
+    let route = if route == Route::Batch.as_str() { Route::Batch } else { Route::Realtime };
+    Ok((ModelName::parse(&model).unwrap_or_else(unknown), route))
+}
+
+fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
+    Ok(Usage {
+        input: row.get("input")?,
+        cached: row.get("cached")?,
+        output: row.get("output")?,
+        reasoning: row.get("reasoning")?,
+    })
 }

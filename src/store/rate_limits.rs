@@ -48,8 +48,10 @@ impl Store {
         if rates == Rates::default() {
             return Ok(());
         }
-        // More than SQLite can hold is as good as no limit.
-        let whole = |rate: Option<u64>| rate.and_then(|rate| i64::try_from(rate).ok());
+        // None at all is no rate, and more than SQLite can hold is as good as no limit.
+        let whole = |rate: Option<u64>| {
+            rate.and_then(|rate| i64::try_from(rate).ok()).filter(|rate| *rate > 0)
+        };
         let rates = (whole(rates.requests), whole(rates.tokens));
         self.conn
             .prepare_cached(

@@ -211,10 +211,10 @@ impl Store {
                         coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(output_tokens), 0) AS output,
                         coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(cost_nanousd), 0) AS cost,
                         coalesce(sum((input_tokens IS NOT NULL OR outcome IN ('answered', 'truncated'))
-                                     AND cost_nanousd IS NULL AND reserved_nanousd IS NULL), 0) AS unpriced,
+                                     AND cost_nanousd IS NULL), 0) AS unpriced,
                         coalesce(sum(CASE WHEN outcome IS NULL THEN reserved_nanousd END), 0) AS reserved,
-                        coalesce(sum(outcome IS NOT NULL AND cost_nanousd IS NULL AND reserved_nanousd IS NOT NULL), 0) AS perhaps,
-                        coalesce(sum(CASE WHEN outcome IS NOT NULL AND cost_nanousd IS NULL THEN reserved_nanousd END), 0)
+                        coalesce(sum(outcome IN ('failed', 'in_doubt') AND cost_nanousd IS NULL AND reserved_nanousd IS NOT NULL), 0) AS perhaps,
+                        coalesce(sum(CASE WHEN outcome IN ('failed', 'in_doubt') AND cost_nanousd IS NULL THEN reserved_nanousd END), 0)
                             AS perhaps_nanousd,
                         (SELECT count(*) FROM request
                          JOIN attempt AS shared ON shared.id = request.attempt_id

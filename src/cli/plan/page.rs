@@ -325,6 +325,9 @@ fn deadline(by: &Deadline) -> String {
         }
         (Some(false), None) => format!("by {at}: this does not hold"),
         (None, Some(span)) => format!("by {at}: this may hold, it takes {}", span.words()),
+        (None, None) if by.has_batches => {
+            format!("by {at}: nobody knows, as no batch has ended yet")
+        }
         (None, None) => format!("by {at}: nobody knows, until some requests are answered"),
     };
     if !by.has_batches {

@@ -34,7 +34,7 @@ pub(super) fn page(report: &Report, context: &Context) -> String {
             "tokens",
             &format!("{} in, {} out", thousands(usage.input), thousands(usage.output)),
         ));
-        lines.push(field("cost", &cost(report)));
+        lines.push(field("cost", &cost(report, context)));
     }
     if report.prompts.len() > 1 {
         for one in &report.prompts {
@@ -155,9 +155,10 @@ fn time(report: &Report) -> Vec<String> {
     lines
 }
 
-fn cost(report: &Report) -> String {
+fn cost(report: &Report, context: &Context) -> String {
     let Some(sum) = report.cost() else {
-        return "unknown: no price is known for a model; `overnight plan` says which".to_owned();
+        let program = context.program();
+        return format!("unknown: a model has no price; `{program} plan` says which");
     };
     match (report.in_batches.attempts, report.calls.attempts) {
         (1.., 1..) => {

@@ -20,6 +20,8 @@ use crate::store::{Backup, Store, free_bytes};
 const NAME: &str = "rehearsal.db";
 /// What is left free on the disk besides the copy.
 const MARGIN_BYTES: u64 = 64 << 20;
+/// A copy that takes a while.
+const LARGE_BYTES: u64 = 256 << 20;
 /// How long a rehearsal that was interrupted has to end by itself.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -47,7 +49,10 @@ impl Scratch {
             guard.watch_over(made.path());
             (made.path().to_owned(), Some(made))
         };
-        must_have_room(&folder, context)?;
+        let needed = must_have_room(&folder, context)?;
+        if needed > LARGE_BYTES {
+            context.out.say(&format!("copies the project first, about {}", size(needed)));
+        }
         let file = folder.join(NAME);
         let backup = Backup::of(&context.project, &file)?;
         let bytes = backup.bytes()?;
@@ -108,23 +113,24 @@ fn make_kept(folder: &Path) -> Result<PathBuf, Failure> {
     Ok(folder.to_owned())
 }
 
-/// Refuses to copy where there is no room: a disk that is full is in the way of more than a rehearsal.
-fn must_have_room(folder: &Path, context: &Context) -> Result<(), Failure> {
+/// Refuses to copy where there is no room: a disk that is full is in the way of more than a rehearsal. Returns the bytes
+/// that the copy takes.
+fn must_have_room(folder: &Path, context: &Context) -> Result<u64, Failure> {
     let of = |suffix: &str| {
         let mut name = context.project.as_os_str().to_owned();
         name.push(suffix);
         std::fs::metadata(PathBuf::from(name)).map_or(0, |meta| meta.len())
     };
-    let needed = of("") + of("-wal") + MARGIN_BYTES;
+    let needed = of("") + of("-wal");
     match free_bytes(folder) {
-        Some(free) if free < needed => Err(Failure::error(format!(
+        Some(free) if free < needed + MARGIN_BYTES => Err(Failure::error(format!(
             "there is no room for the copy: it takes {}, and {} has {} left",
             size(needed),
             shell_word(&folder.display().to_string()),
             size(free)
         ))
         .hint(ELSEWHERE)),
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(needed),
     }
 }
 

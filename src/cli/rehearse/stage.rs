@@ -22,12 +22,11 @@ use crate::domain::AnswerFormat;
 use crate::engine::{BatchServer, Clock, Server, Task};
 use crate::machine::answer_check::{wire_schema, words};
 use crate::machine::request::InDoubtPolicy;
-use crate::machine::route::HasBatches;
 use crate::provider::batch::BatchUrls;
 use crate::provider::endpoint_url;
 use crate::simulate::{
-    AnswerLength, AskedInWords, Exchange, Likeness, ModelLikeness, Remembers, Settings, Takes,
-    wired_by,
+    AnswerLength, AskedInWords, Exchange, Keeps, Likeness, ModelLikeness, Remembers, Settings,
+    Takes, wired_by,
 };
 use crate::store::{PastAnswer, PromptRecord, Store};
 
@@ -159,6 +158,7 @@ fn likeness(
             true => Remembers::SumsAlone,
             false => Remembers::EachBody,
         },
+        keeps: Keeps::Packed,
         in_words: played.prompts.iter().filter_map(in_words).collect(),
         ..Likeness::default()
     };
@@ -262,11 +262,7 @@ fn server_of(played: &Played, prompt: &PromptRecord, base: &str) -> Result<Serve
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(Server {
         name: played.name.clone(),
-        has_batches: match server::has_batches(played.provider, &played.place) {
-            // Nobody can know before a run has asked, and the simulated provider has some.
-            HasBatches::Perhaps | HasBatches::Yes => HasBatches::Yes,
-            HasBatches::No => HasBatches::No,
-        },
+        has_batches: server::has_batches(played.provider, &played.place),
         url: endpoint_url(base, prompt.spec.endpoint).map_err(|error| wrong_url(&error))?,
         headers,
         key: None,

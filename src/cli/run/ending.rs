@@ -6,6 +6,7 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::plan;
 use crate::cli::prices::{PriceBook, PricesArg};
 use crate::cli::progress::Progress;
+use crate::cli::savings::{self, Savings};
 use crate::cli::text::{count, them, thousands};
 use crate::domain::{BatchId, BatchStatus, Event, FailureClass, HowEnded, Problem, RunId, Tally};
 use crate::engine::{Clock, EngineError, Purpose};
@@ -41,6 +42,7 @@ pub(crate) fn finish(
         Purpose::Answer => context.out.say(&summary(tally)),
         Purpose::Cancel(batches) => context.out.say(&cancelled(&store, batches, tally)?),
     }
+    tell_of_money(&store, tally, context)?;
     next_steps(&store, &how, context)?;
     tell_of_unrecorded(tally.unrecorded, context);
     ended?;
@@ -104,6 +106,21 @@ fn cancelled(store: &Store, batches: &[BatchId], tally: Tally) -> Result<String,
         count(requests, "request"),
         spent(tally)
     ))
+}
+
+/// Says what the project has spent in all, where that is not all that the run has told, and what was saved.
+fn tell_of_money(store: &Store, tally: Tally, context: &Context) -> Result<(), Failure> {
+    let spending = store.spending()?;
+    let saved = Savings::of(store, &PriceBook::load(store, &PricesArg::default())?)?.words();
+    let is_all_said = spending.cost == tally.cost
+        && spending.reserved.0 == 0
+        && spending.perhaps.attempts == 0
+        && saved.is_none();
+    if spending.attempts > 0 && !is_all_said {
+        let saved = saved.map_or_else(String::new, |saved| format!("; saved {saved}"));
+        context.out.say(&format!("in all: {}{saved}", savings::spent(&spending)));
+    }
+    Ok(())
 }
 
 fn next_steps(store: &Store, how: &HowEnded, context: &Context) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Status;
 use crate::cli::batches::ended;
+use crate::cli::savings::Json as SavedUsd;
 use crate::cli::text::moment;
 use crate::domain::{BatchCounts, Usage};
 use crate::store::{BatchCost, BatchRecord};
@@ -25,6 +26,12 @@ pub(super) struct Json<'a> {
     cost_known_usd: f64,
     unpriced_replies: u64,
     shared: u64,
+    /// At most, for attempts under way.
+    reserved_usd: f64,
+    /// At most, for attempts that are over and of which nobody knows whether they were billed.
+    perhaps_billed_usd: f64,
+    perhaps_billed_attempts: u64,
+    saved_usd: SavedUsd,
     due: u64,
     sources: Vec<Source<'a>>,
     prompts: Vec<Prompt<'a>>,
@@ -113,6 +120,10 @@ pub(super) fn json(status: &Status) -> Json<'_> {
         cost_known_usd: known,
         unpriced_replies: spending.unpriced,
         shared: spending.shared,
+        reserved_usd: spending.reserved.usd(),
+        perhaps_billed_usd: spending.perhaps.at_most.usd(),
+        perhaps_billed_attempts: spending.perhaps.attempts,
+        saved_usd: status.savings.json(),
         due: status.left.due(),
         sources: sources(status),
         prompts: prompts(status),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Status;
 use crate::cli::batches::{is_open, standing, times};
 use crate::cli::page::{Page, aligned, short};
+use crate::cli::savings::{money, spent};
 use crate::cli::text::{count, duration, moment, thousands};
 use crate::domain::{BatchStatus, NanoUsd, State};
 use crate::store::{BatchCost, BatchRecord, RunRecord, StateCounts};
@@ -31,7 +32,10 @@ pub(super) fn page(status: &Status) -> String {
     if status.spending.attempts > 0 {
         page.field("attempts", &attempts(status));
         page.field("tokens", &tokens(status));
-        page.field("cost", &cost(status));
+        page.field("cost", &spent(&status.spending));
+        if let Some(saved) = status.savings.words() {
+            page.field("saved", &saved);
+        }
     }
     page.field("last run", &last_run(status));
     page.into_text()
@@ -47,7 +51,7 @@ pub(super) fn line(status: &Status) -> String {
             parts.push(format!("{} {}", thousands(found), words(state)));
         }
     }
-    parts.push(cost(status));
+    parts.push(spent(&status.spending));
     parts.push(if status.is_running() { "running" } else { "no run is on" }.to_owned());
     parts.join(", ")
 }
@@ -229,21 +233,6 @@ fn tokens(status: &Status) -> String {
         thousands(usage.output),
         thousands(usage.reasoning)
     )
-}
-
-fn cost(status: &Status) -> String {
-    money(status.spending.cost, status.spending.unpriced)
-}
-
-/// Returns a sum to which so many replies of unknown price come.
-fn money(known: NanoUsd, unpriced: u64) -> String {
-    match unpriced {
-        0 => known.to_string(),
-        unpriced if known.0 == 0 => {
-            format!("unknown: {} of unknown price", count(unpriced, "reply"))
-        }
-        unpriced => format!("{known}, and {} of unknown price", count(unpriced, "reply")),
-    }
 }
 
 fn last_run(status: &Status) -> String {

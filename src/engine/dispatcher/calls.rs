@@ -184,6 +184,10 @@ impl Dispatcher {
         let mut job = settling.flight.job;
         if let Some(reserved) = job.reserved.take() {
             self.outfit.budget.settle(reserved, settling.cost);
+            let most = self.outfit.tasks[job.task].most(&job, Route::Realtime);
+            if let Some((most, cost)) = most.zip(settling.cost) {
+                self.outfit.budget.learn(most, cost);
+            }
         }
         job.attempts_used += u32::from(class.is_some_and(FailureClass::uses_attempt));
         job.failures = if class.is_some() { job.failures + 1 } else { 0 };

@@ -248,8 +248,8 @@ impl Crowd {
         let is_more = before.is_none_or(|before| now.under_way > 1.1 * before.under_way);
         self.course = match before {
             Some(before) if is_more && !pays(before, now) => {
-                self.limit = (before.under_way * HIGHER).max(before.under_way + 1.0);
-                self.limit = self.limit.min(f64::from(self.cap));
+                let enough = (before.under_way * HIGHER).max(f64::from(START));
+                self.limit = enough.min(self.limit);
                 Course::Steady { rounds: 0, patience: SOON, is_higher_next: true }
             }
             Some(before) if !is_more => Course::Doubling(Some(before)),

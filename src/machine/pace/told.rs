@@ -118,6 +118,8 @@ pub(super) struct Told {
     words: Words,
     /// The reply from which the scale, or the inflow, is measured.
     since: Option<Said>,
+    /// Up to which call what is left may turn out to be more than was thought.
+    heard_after: f64,
     /// Whether it was told in this run, not remembered from another.
     pub(super) is_heard: bool,
     /// Replies that did not speak of it since one did.
@@ -143,6 +145,7 @@ impl Told {
             scale: 1.0,
             words: Words::default(),
             since: None,
+            heard_after: 0.0,
             is_heard: false,
             silent: 0,
         }
@@ -222,6 +225,9 @@ impl Told {
             self.level = own;
         }
         self.level = self.level_after(said, left).clamp(-self.capacity, self.capacity);
+        if !self.is_heard {
+            self.heard_after = 2.0 * said.all.requests;
+        }
         self.is_heard = true;
     }
 
@@ -239,10 +245,14 @@ impl Told {
         if !self.is_heard {
             return least;
         }
-        match (self.unit, self.inflow) {
-            // Each call counts for one, so that nothing is counted too high here.
-            (Unit::Requests, Inflow::Even) | (_, Inflow::ByTheMinute) => self.level.min(most),
-            (Unit::Tokens, Inflow::Even) => self.level.clamp(least, most),
+        // Each call counts for one, so once the first burst is counted, nothing has been counted too high.
+        let may_rise = match self.unit {
+            Unit::Requests => said.up_to.requests <= self.heard_after,
+            Unit::Tokens => true,
+        };
+        match self.inflow {
+            Inflow::Even if may_rise => self.level.clamp(least, most),
+            Inflow::Even | Inflow::ByTheMinute => self.level.min(most),
         }
     }
 

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::domain::Endpoint;
+use crate::simulate::files::Kept;
 use crate::simulate::{Settings, models};
 
 /// Why a batch failed, as its `errors.data` tells it.
@@ -27,7 +27,7 @@ pub(super) struct BatchError {
 /// An input file that can be worked on.
 #[derive(Debug)]
 pub(super) struct Input {
-    pub(super) bytes: Bytes,
+    pub(super) bytes: Kept,
     /// Where each line stands, without its end.
     pub(super) lines: Vec<Range<usize>>,
     pub(super) model: String,
@@ -60,11 +60,11 @@ impl BatchError {
 impl Input {
     /// Reads a file whose lines must all go to `endpoint`.
     pub(super) fn read(
-        bytes: Bytes,
+        (kept, bytes): (&Kept, &[u8]),
         endpoint: Endpoint,
         settings: &Settings,
     ) -> Result<Self, Vec<BatchError>> {
-        let lines = lines(&bytes);
+        let lines = lines(bytes);
         if lines.is_empty() {
             return Err(vec![BatchError::whole("empty_file", "The input file is empty.")]);
         }
@@ -87,12 +87,13 @@ impl Input {
             .take(MOST_ERRORS)
             .collect();
         let model = seen.model.unwrap_or_default();
+        let bytes = kept.clone();
         if errors.is_empty() { Ok(Self { bytes, lines, model }) } else { Err(errors) }
     }
 
-    /// Reads a line again; a line that was found valid always reads.
-    pub(super) fn line(&self, index: usize) -> Option<Line<'_>> {
-        let fields = read_fields(self.bytes.get(self.lines.get(index)?.clone())?).ok()?;
+    /// Reads a line again from the file's bytes; a line that was found valid always reads.
+    pub(super) fn line<'a>(&self, bytes: &'a [u8], index: usize) -> Option<Line<'a>> {
+        let fields = read_fields(bytes.get(self.lines.get(index)?.clone())?).ok()?;
         let custom_id = serde_json::from_str(fields.get("custom_id")?.get()).ok()?;
         Some(Line { custom_id, body: fields.get("body")?.get() })
     }
@@ -214,8 +215,11 @@ fn missing(name: &'static str) -> BatchError {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::domain::UnixMs;
+    use crate::simulate::Keeps;
 
     const GOOD: &str = r#"{"custom_id":"a","method":"POST","url":"/v1/responses","body":{"model":"m","input":"x"}}"#;
 
@@ -223,7 +227,9 @@ mod tests {
         let mut settings = Settings::new(|| UnixMs(0));
         settings.batch_requests = 3;
         settings.models = vec!["m".to_owned(), "n".to_owned()];
-        Input::read(Bytes::copy_from_slice(text.as_bytes()), Endpoint::Responses, &settings)
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let kept = Kept::new(bytes.clone(), Keeps::Plain);
+        Input::read((&kept, &bytes), Endpoint::Responses, &settings)
     }
 
     fn told(text: &str) -> Vec<(&'static str, Option<usize>, Option<&'static str>)> {
@@ -241,10 +247,11 @@ mod tests {
         let spaced = with(r#"{"model":"m","input":"x"}"#, r#"{ "input" : "\u0041", "model":"m" }"#);
         let input = read(&format!("{GOOD}\r\n{}\n", spaced.replace("\"a\"", "\"b\""))).unwrap();
         assert_eq!((input.lines.len(), input.model.as_str()), (2, "m"));
-        let line = input.line(1).unwrap();
+        let bytes = input.bytes.open();
+        let line = input.line(&bytes, 1).unwrap();
         assert_eq!(line.custom_id, "b");
         assert_eq!(line.body, r#"{ "input" : "\u0041", "model":"m" }"#);
-        assert!(input.line(2).is_none());
+        assert!(input.line(&bytes, 2).is_none());
         assert_eq!(read(GOOD).unwrap().lines.len(), 1, "the last line may lack its end");
     }
 

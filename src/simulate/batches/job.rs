@@ -15,6 +15,7 @@ use crate::simulate::draws::{self, Purpose};
 use crate::simulate::fault::Fault;
 use crate::simulate::files::{self, BATCH_LIFETIME_S, NewFile};
 use crate::simulate::ledger::lock;
+use crate::simulate::likeness::Keeps;
 use crate::simulate::service::State;
 
 /// What `POST /v1/batches` asked for.
@@ -143,7 +144,8 @@ impl Job {
         {
             self.take(state, next);
         }
-        if self.at.status == Status::InProgress && !self.is_gone {
+        let shows_progress = state.settings.likeness.keeps == Keeps::Plain;
+        if self.at.status == Status::InProgress && !self.is_gone && shows_progress {
             self.work_until(state, now_ms);
         }
     }
@@ -221,11 +223,12 @@ impl Job {
 
     /// Works on lines until so many are done.
     fn work_to(&mut self, state: &State, count: usize) {
-        let Some(work) = &mut self.work else { return };
+        let Some(work) = self.work.as_mut().filter(|work| work.done < count) else { return };
+        let bytes = work.input.bytes.open();
         let job = results::Job { id: &self.id, key: &work.key, endpoint: self.asked.endpoint };
         while work.done < count {
             let Some(index) = work.order.get(work.done) else { return };
-            if let Some(line) = work.input.line(*index as usize) {
+            if let Some(line) = work.input.line(&bytes, *index as usize) {
                 self.results.work(state, job, *index as usize, &line);
             }
             work.done += 1;
@@ -245,9 +248,10 @@ impl Job {
             | Status::Cancelling => None,
         };
         if let (Some(work), Some(left)) = (&self.work, left) {
+            let bytes = work.input.bytes.open();
             for index in &work.order[work.done..] {
                 let ids = Ids::draw(state.settings.seed, &work.key, *index as usize);
-                if let Some(line) = work.input.line(*index as usize) {
+                if let Some(line) = work.input.line(&bytes, *index as usize) {
                     self.results.leave(&ids, &line.custom_id, left);
                 }
             }

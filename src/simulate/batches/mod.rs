@@ -188,11 +188,12 @@ fn make(state: &State, asked: Asked, file: &StoredFile) -> Value {
 fn foresee(state: &State, asked: &Asked, file: &StoredFile) -> Prospect {
     let fail =
         |errors| Prospect { input: Err(errors), course: Course::Invalid, told: None, tokens: 0 };
-    let input = match Input::read(file.bytes.clone(), asked.endpoint, &state.settings) {
+    let bytes = file.bytes.open();
+    let input = match Input::read((&file.bytes, &bytes), asked.endpoint, &state.settings) {
         Ok(input) => input,
         Err(errors) => return fail(errors),
     };
-    let fault = state.draw_fault(Moment::Batch, &file.bytes);
+    let fault = state.draw_fault(Moment::Batch, &bytes);
     let own = state.settings.likeness.models.get(&input.model);
     let most = own.and_then(|own| own.enqueued_tokens).or(state.settings.enqueued_tokens);
     if fault == Some(Fault::BatchFailed) {
@@ -213,7 +214,7 @@ fn foresee(state: &State, asked: &Asked, file: &StoredFile) -> Prospect {
         return fail(vec![too_many_tokens(&input.model, most)]);
     }
     let course = fault.map_or(Course::Good, course);
-    let told = state.draw_fault(Moment::Result, &file.bytes);
+    let told = state.draw_fault(Moment::Result, &bytes);
     Prospect { input: Ok(input), course, told, tokens }
 }
 
@@ -234,7 +235,8 @@ fn course(fault: Fault) -> Course {
 }
 
 fn count_tokens(input: &Input, (endpoint, takes): (Endpoint, Takes)) -> u64 {
-    let lines = (0..input.lines.len()).filter_map(|index| input.line(index));
+    let bytes = input.bytes.open();
+    let lines = (0..input.lines.len()).filter_map(|index| input.line(&bytes, index));
     lines.map(|line| work::prompt_tokens(endpoint, line.body.as_bytes(), takes)).sum()
 }
 

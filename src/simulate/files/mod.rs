@@ -1,6 +1,7 @@
 //! `/v1/files`: uploads, lists, looks, downloads and removals.
 
 mod form;
+mod kept;
 mod shelf;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use http::header::CONTENT_DISPOSITION;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
+pub(super) use kept::Kept;
 pub(super) use shelf::{BATCH_LIFETIME_S, NewFile, Shelf, StoredFile};
 
 use super::check::storage;
@@ -92,7 +94,7 @@ pub(super) fn content(state: &State, id: &str) -> Result<Reply, Problem> {
     } else if fault == Some(Fault::ContentServerError) {
         return Err(Problem::server_error());
     }
-    let reply = Reply::typed(StatusCode::OK, "application/octet-stream", file.bytes.clone());
+    let reply = Reply::typed(StatusCode::OK, "application/octet-stream", file.bytes.open());
     let named = format!("attachment; filename=\"{}\"", file.filename.replace(['"', '\\'], "_"));
     let pace = if fault == Some(Fault::ContentCut) { Pace::Cut } else { Pace::Whole };
     Ok(Reply { pace, ..reply }.with(CONTENT_DISPOSITION, &named))

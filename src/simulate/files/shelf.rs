@@ -8,8 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::kept::Kept;
 use crate::domain::UnixMs;
 use crate::simulate::draws::Names;
+use crate::simulate::likeness::Keeps;
 
 /// A file as it is put on the shelf.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ pub(in crate::simulate) struct NewFile {
 pub(in crate::simulate) struct StoredFile {
     pub(in crate::simulate) id: String,
     pub(in crate::simulate) purpose: String,
-    pub(in crate::simulate) bytes: Bytes,
+    pub(in crate::simulate) bytes: Kept,
     pub(in crate::simulate) filename: String,
     /// Seconds since 1970-01-01 UTC.
     created_s: i64,
@@ -38,6 +40,7 @@ pub(in crate::simulate) struct StoredFile {
 #[derive(Debug)]
 pub(in crate::simulate) struct Shelf {
     names: Names,
+    keeps: Keeps,
     files: BTreeMap<u64, Arc<StoredFile>>,
     numbers: HashMap<String, u64>,
 }
@@ -47,9 +50,10 @@ pub(in crate::simulate) const BATCH_LIFETIME_S: i64 = 30 * 24 * 3600;
 
 impl Shelf {
     /// Makes an empty shelf.
-    pub(in crate::simulate) fn new(seed: u64, started: UnixMs) -> Self {
+    pub(in crate::simulate) fn new(seed: u64, started: UnixMs, keeps: Keeps) -> Self {
         Self {
             names: Names::new(seed, "file", started),
+            keeps,
             files: BTreeMap::new(),
             numbers: HashMap::new(),
         }
@@ -63,7 +67,7 @@ impl Shelf {
         let file = Arc::new(StoredFile {
             id: format!("file-{id}"),
             purpose: new.purpose,
-            bytes: new.bytes,
+            bytes: Kept::new(new.bytes, self.keeps),
             filename: new.filename,
             created_s,
             expires_s: new.lifetime_s.map(|lifetime| created_s.saturating_add(lifetime)),
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_file_is_there_until_it_expires_or_is_removed() {
-        let mut shelf = Shelf::new(1, UnixMs(0));
+        let mut shelf = Shelf::new(1, UnixMs(0), Keeps::Plain);
         let short = shelf.add(new(Some(10)), UnixMs(5_000));
         let long = shelf.add(new(None), UnixMs(5_000));
         assert_ne!(short.id, long.id);
@@ -142,7 +146,7 @@ mod tests {
     #[test]
     fn ids_follow_from_the_seed_and_never_come_again_after_a_restart() {
         let id = |seed, started| {
-            let mut shelf = Shelf::new(seed, UnixMs(started));
+            let mut shelf = Shelf::new(seed, UnixMs(started), Keeps::Plain);
             shelf.add(new(None), UnixMs(99)).id.clone()
         };
         assert_eq!(id(1, 0), id(1, 0));

@@ -8,6 +8,7 @@ mod format;
 mod ledger;
 mod oracle;
 mod packing;
+mod rate_limits;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};

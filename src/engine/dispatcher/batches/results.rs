@@ -94,7 +94,9 @@ impl Dispatcher {
 
     fn line_settled(&mut self, id: SlotId, settled: &LineSettled, what: Line) {
         let (owner, state) = (settled.owner, settled.state);
-        self.outfit.budget.settle(settled.counted.0, Some(settled.counted.1));
+        let (before, after) = settled.counted;
+        self.outfit.budget.recount(before, after);
+        self.outfit.budget.learn(before, after);
         let Some(index) = self.tasks_of.get(&owner.prompt).copied() else { return };
         let task = &self.outfit.tasks[index];
         let max_tokens = owner.max_tokens.or(task.prompt.spec.max_tokens);
