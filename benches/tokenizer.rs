@@ -1,7 +1,8 @@
 //! The tokenizer alone, over the texts that `plan --exact` counts: what counting cannot be faster than.
 //!
-//! Reads a table with the columns that `counting.sh` writes, puts the same words around each text as its prompt does, and counts
-//! them on a thread a core, everything in memory beforehand. It measures no part of the program but the crate.
+//! Reads a table with the columns that `counting.sh` writes and counts its texts on a thread a core, everything in memory
+//! beforehand; the words of the prompt are left out, which counting one row after another does not count again either. It
+//! measures no part of the program but the crate.
 
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on fails")]
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
