@@ -48,7 +48,7 @@ fn simulated() -> Folder {
 #[test]
 fn every_command_has_help_with_examples() {
     let folder = Folder::new();
-    let commands: [&[&str]; 23] = [
+    let commands: [&[&str]; 24] = [
         &[],
         &["init"],
         &["add"],
