@@ -120,11 +120,12 @@ fn what_is_rehearsed_is_what_plan_says() {
 #[test]
 fn a_run_against_a_server_with_the_same_limits_comes_to_the_same() {
     let place = Folder::new();
-    let server = Simulator::start(&place, &["--enqueued-tokens", "12000", "--batch-delay", "1s"]);
+    let server = Simulator::start(&place, &["--enqueued-tokens", "4000", "--batch-delay", "1s"]);
     let init = ["--prompt", PROMPT, "--model", "simulated/small", "--base-url", server.base_url()];
     let folder = project_with(900, &init);
-    let ways = ["--route", "batch", "--batch-size", "200", "--oversized", "wait"];
-    let limits = ["--enqueued-tokens", "12000", "--batch-delay", "1s", "--poll", "1s"];
+    // One batch at a time, so that nothing hangs on which of them ends first.
+    let ways = ["--route", "batch", "--batch-tokens", "4000", "--oversized", "wait"];
+    let limits = ["--enqueued-tokens", "4000", "--batch-delay", "1s", "--poll", "1s"];
     let report = rehearse(&folder, &[&ways[..], &limits].concat(), 0);
     folder.ok(&[&["run", "--poll", "1s"], &ways[..]].concat());
     let status = folder.status();
@@ -133,8 +134,7 @@ fn a_run_against_a_server_with_the_same_limits_comes_to_the_same() {
     let sizes = |batches: &[Value]| -> Vec<u64> {
         batches.iter().map(|batch| number(&batch["requests"])).collect()
     };
-    assert_eq!(sizes(ran).iter().sum::<u64>(), sizes(rehearsed).iter().sum::<u64>());
-    assert_eq!(ran.len(), rehearsed.len(), "{:?} and {:?}", sizes(ran), sizes(rehearsed));
+    assert_eq!(sizes(ran), sizes(rehearsed));
     assert!(number(&report["batches"]["waves"]) > 1, "{report:#}");
     assert_eq!(status["tokens"]["input"], report["tokens"]["input"]);
     assert_eq!(status["tokens"]["output"], report["tokens"]["output"]);
@@ -157,7 +157,7 @@ fn calls_take_as_long_as_their_rate_says() {
     // A rate that the provider has told holds without a word, and its bucket begins full.
     sql(
         &folder,
-        "INSERT INTO rate_limit VALUES ('https://api.openai.com/v1', 'openai/gpt-4.1-mini', 300, NULL, 1)",
+        "INSERT INTO rate_limit VALUES ('https://api.openai.com/v1', 'openai/gpt-4.1-mini', 300, NULL, 9000000000000000)",
     );
     let report = rehearse(&folder, &["--route", "realtime"], 0);
     assert!((175.0..260.0).contains(&seconds(&report)), "{report:#}");
@@ -174,7 +174,7 @@ fn a_narrow_queue_makes_batches_wait_for_each_other() {
     let ways = ["--route", "batch", "--oversized", "wait", "--batch-delay", "2h"];
     let free = rehearse(&folder, &ways, 0);
     assert_eq!((number(&free["batches"]["count"]), number(&free["batches"]["waves"])), (1, 1));
-    assert!((7200.0..7600.0).contains(&seconds(&free)), "{free:#}");
+    assert!((6840.0..7700.0).contains(&seconds(&free)), "{free:#}");
     sql(
         &folder,
         "INSERT INTO queue_limit VALUES ('https://api.openai.com/v1', 'openai/gpt-4.1-mini', 5000, 9e15)",
@@ -183,13 +183,13 @@ fn a_narrow_queue_makes_batches_wait_for_each_other() {
     let waves = number(&narrow["batches"]["waves"]);
     assert!(waves >= 3, "{narrow:#}");
     assert_eq!(number(&narrow["batches"]["count"]), waves);
-    assert!(seconds(&narrow) >= 7200.0 * waves as f64, "{narrow:#}");
+    assert!(seconds(&narrow) >= 6840.0 * waves as f64, "{narrow:#}");
     assert_eq!(narrow["assumed"][0]["enqueued_tokens"], json!({"value": 5000, "from": "provider"}));
     // By itself, what finds no room goes by calls in the same run.
     let both = rehearse(&folder, &["--route", "batch", "--batch-delay", "2h"], 0);
     assert_eq!(number(&both["batches"]["count"]), 1);
     assert!(number(&both["calls"]["answered"]) > 300, "{both:#}");
-    assert!(seconds(&both) < 7600.0, "{both:#}");
+    assert!(seconds(&both) < 7700.0, "{both:#}");
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_rehearsal_that_comes_to_no_end_is_ended() {
     // No request ever fits into such a minute.
     sql(
         &folder,
-        "INSERT INTO rate_limit VALUES ('https://api.openai.com/v1', 'openai/gpt-4.1-mini', NULL, 2, 1)",
+        "INSERT INTO rate_limit VALUES ('https://api.openai.com/v1', 'openai/gpt-4.1-mini', NULL, 2, 9000000000000000)",
     );
     let report = rehearse(&folder, &[], 3);
     assert_eq!(report["problems"][0]["kind"], "request_too_large", "{report:#}");

@@ -42,7 +42,9 @@ use super::run::draw;
 use super::server;
 use super::text::{parse_duration, parse_some_duration, parse_time, whole};
 use crate::domain::{AttemptId, Event, HowEnded, NanoUsd, Problem, RunId, UnixMs};
-use crate::engine::{self, BatchPlan, Clock, Proxies, Purpose, RunPlan, Transport, World};
+use crate::engine::{
+    self, BatchPlan, Clock, LIMITS_KEPT_MS, Proxies, Purpose, RunPlan, Transport, World,
+};
 use crate::machine::budget::Budget;
 use crate::machine::pace::PaceSettings;
 use crate::machine::plan::Liveness;
@@ -132,6 +134,10 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<Exit, Failure> {
     let liveness = liveness(context);
     let scratch = Scratch::copy(args.keep.as_deref(), &guard, context)?;
     let mut store = scratch.open()?;
+    // As a run does before it looks at them.
+    let stale = UnixMs(began.0 - LIMITS_KEPT_MS);
+    store.forget_queue_limits(stale)?;
+    store.forget_rate_limits(stale)?;
     let aside = store.set_batches_aside()?;
     let in_doubt = match liveness {
         // A run that is on settles them itself.

@@ -33,7 +33,9 @@ pub use batches::BatchServer;
 pub use clock::Clock;
 #[doc(hidden)]
 pub use run::run_with;
-pub use run::{BatchPlan, Control, EngineError, MostInBatches, Opens, Purpose, RunPlan, run};
+pub use run::{
+    BatchPlan, Control, EngineError, LIMITS_KEPT_MS, MostInBatches, Opens, Purpose, RunPlan, run,
+};
 pub use secret::Secret;
 pub use task::{Prices, Server, Task, TaskParts};
 #[doc(hidden)]

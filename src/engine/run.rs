@@ -28,7 +28,7 @@ use crate::machine::route::{Asked, HasBatches};
 use crate::store::{BatchRecord, Codec, Fuse, PromptRecord, Store, StoreError};
 
 /// For how long a provider's word on its queue, and its rates, are remembered: accounts grow.
-const LIMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+pub const LIMITS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 /// Told of every event, on the dispatcher's own thread: must be quick.
 pub(super) type Watch = Box<dyn Fn(Event) + Send>;

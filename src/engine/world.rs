@@ -20,7 +20,7 @@ use crate::store::{Fuse, Receipt, Store, Turn, Writer, Writing};
 const LONGEST_COMMIT_MS: u64 = 40;
 
 /// How long a commit takes on a usual disk.
-const USUAL_COMMIT_MS: u64 = 3;
+const USUAL_COMMIT_MS: u64 = 10;
 /// What is committed together there.
 const MOST_IN_A_COMMIT: usize = 1024;
 

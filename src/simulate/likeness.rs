@@ -25,6 +25,8 @@ pub struct Likeness {
     pub remembers: Remembers,
     /// How it keeps files.
     pub keeps: Keeps,
+    /// How far the time varies that a batch takes, as a share of itself.
+    pub batch_jitter: f64,
 }
 
 /// Which bodies are taken.

@@ -192,27 +192,6 @@ impl Store {
         Ok(mean.map(|mean| (Duration::from_millis(mean.max(0.0) as u64), found)))
     }
 
-    /// Returns the requests and tokens a minute that a provider has told of for a model.
-    pub fn told_rates(
-        &self,
-        server: &str,
-        model: &str,
-    ) -> Result<(Option<u64>, Option<u64>), StoreError> {
-        self.conn
-            .prepare_cached(
-                "SELECT requests_per_minute, tokens_per_minute FROM rate_limit WHERE server = ?1 AND model = ?2",
-            )
-            .and_then(|mut query| {
-                query
-                    .query_row([server, model], |row| {
-                        Ok((row.get("requests_per_minute")?, row.get("tokens_per_minute")?))
-                    })
-                    .optional()
-            })
-            .map(Option::unwrap_or_default)
-            .map_err(|error| self.named(error))
-    }
-
     /// Sums the attempts after `after`, by prompt and route.
     pub fn route_sums(&self, after: AttemptId) -> Result<Vec<RouteSum>, StoreError> {
         self.conn

@@ -37,6 +37,9 @@ const BATCH_DELAY: Duration = Duration::from_hours(1);
 /// How far the latency of calls varies.
 const JITTER: f64 = 0.25;
 
+/// How far the time of batches varies. No two end together, so that their results are never all in memory.
+const BATCH_JITTER: f64 = 0.05;
+
 /// What a rehearsal plays on.
 pub(super) struct Stage {
     pub(super) tasks: Vec<Task>,
@@ -159,6 +162,7 @@ fn likeness(
             false => Remembers::EachBody,
         },
         keeps: Keeps::Packed,
+        batch_jitter: BATCH_JITTER,
         in_words: played.prompts.iter().filter_map(in_words).collect(),
         ..Likeness::default()
     };
@@ -182,14 +186,14 @@ fn model_likeness(
 ) -> Result<(ModelLikeness, Assumed), Failure> {
     let model = &prompt.spec.model;
     let name = model.to_string();
-    let told = store.told_rates(&played.name, &name)?;
+    let told = store.rate_limit(&played.name, &name)?;
     let rate = |told: Option<u64>, given: Option<u32>, option| match (told, given) {
         (Some(told), _) => Some(Known { value: told, from: From::Provider }),
         (None, Some(given)) => Some(Known { value: u64::from(given), from: From::Option(option) }),
         (None, None) => None,
     };
-    let rpm = rate(told.0, args.rpm, "--rpm");
-    let tpm = rate(told.1, args.tpm, "--tpm");
+    let rpm = rate(told.requests, args.rpm, "--rpm");
+    let tpm = rate(told.tokens, args.tpm, "--tpm");
     let queue = match (args.enqueued_tokens, store.queue_limit(&played.name, &name)?) {
         (Some(given), _) => Some(Known { value: given, from: From::Option("--enqueued-tokens") }),
         (None, Some(told)) => Some(Known { value: told, from: From::Provider }),

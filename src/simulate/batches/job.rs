@@ -11,6 +11,7 @@ use super::input::{BatchError, Input};
 use super::results::{self, Ids, Left, Results};
 use super::schedule::{At, Course, Move, Schedule, Status};
 use crate::domain::Endpoint;
+use crate::simulate::Settings;
 use crate::simulate::draws::{self, Purpose};
 use crate::simulate::fault::Fault;
 use crate::simulate::files::{self, BATCH_LIFETIME_S, NewFile};
@@ -97,7 +98,7 @@ impl Job {
             |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
         let schedule = Schedule {
             created_ms,
-            delay_ms: millis(settings.batch_delay),
+            delay_ms: millis(settings.batch_delay.mul_f64(swing(settings, number))),
             window_ms: millis(settings.batch_window),
         };
         let (work, errors) = match prospect.input {
@@ -353,6 +354,13 @@ impl Job {
             "total_tokens": usage.input + usage.output,
         })
     }
+}
+
+/// Returns by what the usual time of a batch is multiplied for this one.
+fn swing(settings: &Settings, number: u64) -> f64 {
+    let key: [u8; 32] = Sha256::digest(number.to_le_bytes()).into();
+    let drawn = draws::rng(settings.seed, &key, Purpose::Latency(number)).f64();
+    1.0 + settings.likeness.batch_jitter.clamp(0.0, 1.0) * (2.0 * drawn - 1.0)
 }
 
 impl Work {
