@@ -27,6 +27,7 @@ pub(super) struct UsageOnWire {
     cache_creation_input_tokens: Loose<Count>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names on the wire")]
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Details {
