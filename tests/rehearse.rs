@@ -193,6 +193,19 @@ fn a_narrow_queue_makes_batches_wait_for_each_other() {
 }
 
 #[test]
+fn a_deadline_keeps_what_batches_have_done_and_sends_the_rest_by_calls() {
+    let folder = project(600, "gpt-4.1-mini");
+    let args = ["--route", "batch", "--batch-delay", "10h", "--by", "5h"];
+    let report = rehearse(&folder, &args, 0);
+    assert_eq!(number(&report["requests"]["answered"]), 600);
+    let by_calls = number(&report["calls"]["answered"]);
+    assert!((200..400).contains(&by_calls), "half of it was done: {report:#}");
+    // The provider takes a tenth of a batch to cancel one.
+    assert!((5.0..6.5).contains(&(seconds(&report) / 3600.0)), "{report:#}");
+    assert!(report["remarks"][0].as_str().unwrap().contains("deadline"), "{report:#}");
+}
+
+#[test]
 fn answers_are_as_long_and_calls_as_slow_as_those_on_record() {
     let provider = Provider::start(|_| Act::says("good"));
     let url = provider.base_url();

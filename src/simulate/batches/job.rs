@@ -145,8 +145,7 @@ impl Job {
         {
             self.take(state, next);
         }
-        let shows_progress = state.settings.likeness.keeps == Keeps::Plain;
-        if self.at.status == Status::InProgress && !self.is_gone && shows_progress {
+        if self.at.status == Status::InProgress && !self.is_gone && goes_along(state) {
             self.work_until(state, now_ms);
         }
     }
@@ -156,7 +155,13 @@ impl Job {
         self.settle(state);
         match self.at.status {
             Status::Validating | Status::InProgress | Status::Finalizing => {
-                self.enter(Status::Cancelling, state.now().0);
+                let now_ms = state.now().0;
+                if self.at.status == Status::InProgress {
+                    self.work_until(state, now_ms);
+                } else if self.at.status == Status::Finalizing {
+                    self.work_to(state, self.total);
+                }
+                self.enter(Status::Cancelling, now_ms);
                 true
             }
             Status::Cancelling => true,
@@ -187,12 +192,17 @@ impl Job {
         };
         if self.at.status == Status::InProgress {
             if status == Status::Finalizing {
-                self.work_to(state, self.total);
+                if goes_along(state) {
+                    self.work_to(state, self.total);
+                }
             } else {
                 self.work_until(state, at_ms);
             }
         }
         self.enter(status, at_ms);
+        if status == Status::Completed {
+            self.work_to(state, self.total);
+        }
         if status.is_end() {
             self.finish(state, status);
         }
@@ -354,6 +364,11 @@ impl Job {
             "total_tokens": usage.input + usage.output,
         })
     }
+}
+
+/// Says whether lines are worked on as time goes by, and not all at the end.
+fn goes_along(state: &State) -> bool {
+    state.settings.likeness.keeps == Keeps::Plain
 }
 
 /// Returns by what the usual time of a batch is multiplied for this one.
