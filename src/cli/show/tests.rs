@@ -63,7 +63,7 @@ prompt label, version 1
     served by    small-2026
     finished     stop
     reply        19 bytes
-    tokens       10 in (4 cached), 5 out (2 reasoning)
+    tokens       10 in (4 cached, 3 put into the cache), 5 out (2 reasoning)
     cost         $0.000001
   answer
     positive

@@ -38,7 +38,7 @@ fn mixed() -> Fixture {
 #[test]
 fn the_keys_of_the_json_are_those_of_the_design_in_their_order() {
     let json = serde_json::to_string(&json::json(&status(&mut mixed()))).unwrap();
-    let design = r#""requests":{"pending":1,"in_flight":0,"in_batch":0,"in_doubt":1,"answered":1,"truncated":1,"failed":2,"total":6},"failures":{"content_filtered":1,"timeout":1},"attempts":5,"batches":[],"tokens":{"input":20,"cached":8,"output":10,"reasoning":4},"cost_usd":2e-6,"running":false,"#;
+    let design = r#""requests":{"pending":1,"in_flight":0,"in_batch":0,"in_doubt":1,"answered":1,"truncated":1,"failed":2,"total":6},"failures":{"content_filtered":1,"timeout":1},"attempts":5,"batches":[],"tokens":{"input":20,"cached":8,"cache_write":6,"output":10,"reasoning":4},"cost_usd":2e-6,"running":false,"#;
     let start = r#"{"project":"overnight.db","rows":6,"#;
     assert!(json.starts_with(&format!("{start}{design}")), "{json}");
 }
@@ -81,7 +81,7 @@ prompts    label  version 1  simulated/small
 requests   answered  1
            total     1
 attempts   1
-tokens     10 in (4 cached), 5 out (2 reasoning)
+tokens     10 in (4 cached, 3 put into the cache), 5 out (2 reasoning)
 cost       $0.000001
 last run   2026-01-01T00:00:03.000Z, took 3 s: every due request was answered
 "
@@ -111,7 +111,7 @@ requests   pending    1
 failures   content_filtered  1  row #2: the filter withheld it
            timeout           1  row #3: no reply within 600 s
 attempts   5
-tokens     20 in (8 cached), 10 out (4 reasoning)
+tokens     20 in (8 cached, 6 put into the cache), 10 out (4 reasoning)
 cost       $0.000002
 last run   of 2026-01-01T00:00:03.000Z did not come to its end (process 4242 on night-host)
 "

@@ -220,14 +220,15 @@ impl Terms {
     /// What is not said is to the long price as a short one in a batch is to the short price.
     fn batch_long(&self, batch: Five, (plain, long): (Five, Five)) -> Five {
         let said = self.batch_long;
+        let input = said.price_in.unwrap_or_else(|| share(long.input, batch.input, plain.input));
         Five {
-            input: said.price_in.unwrap_or_else(|| share(long.input, batch.input, plain.input)),
+            input,
             cached: said
                 .price_cached
                 .unwrap_or_else(|| share(long.cached, batch.cached, plain.cached)),
             written: said
                 .price_cache_write
-                .unwrap_or_else(|| share(long.written, batch.written, plain.written)),
+                .unwrap_or_else(|| written(input, batch).max(written(input, long))),
             output: said
                 .price_out
                 .unwrap_or_else(|| share(long.output, batch.output, plain.output)),

@@ -248,7 +248,7 @@ mod sheets {
         assert_eq!(of(&listed.batch), five([800, 80, 900, 7_000, 14_000]));
         assert_eq!(of_long(&listed.price), five([2_000, 200, 5_000, 15_000, 30_000]));
         // As much less as a short one.
-        assert_eq!(of_long(&listed.batch), five([1_600, 160, 3_000, 10_500, 21_000]));
+        assert_eq!(of_long(&listed.batch), five([1_600, 160, 4_000, 10_500, 21_000]));
         assert_eq!((listed.max_input_tokens, listed.max_output_tokens), (Some(5000), Some(500)));
         assert_eq!(listed.as_of, Some(jiff::civil::date(2026, 11, 20)));
     }
