@@ -514,7 +514,10 @@ fn responses_are_called_where_a_prompt_says_so() {
     assert_eq!(body["max_output_tokens"], 100);
     assert_eq!(body["text"]["format"]["type"], "json_schema");
     let status = folder.status();
-    assert_eq!(status["tokens"], json!({"input": 7, "cached": 2, "output": 3, "reasoning": 1}));
+    assert_eq!(
+        status["tokens"],
+        json!({"input": 7, "cached": 2, "cache_write": 0, "output": 3, "reasoning": 1})
+    );
     folder.ok(&["export", "out.csv"]);
     assert_eq!(folder.read("out.csv"), "text,answer.label,state\na,x,answered\n");
 }
