@@ -161,7 +161,7 @@ fn the_project_itself_is_never_the_place() {
 
 #[test]
 fn old_and_read_only_projects_are_copied_as_they_are() {
-    for name in ["format-1", "format-2"] {
+    for name in ["format-1", "format-2", "format-3"] {
         let folder = Folder::new();
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/projects").join(name);
         std::fs::copy(fixture.with_extension("db"), folder.file("overnight.db")).unwrap();

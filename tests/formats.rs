@@ -166,6 +166,34 @@ fn a_project_of_format_2_opens_forever() {
     is_sound(&folder);
 }
 
+#[test]
+fn a_project_of_format_3_opens_forever() {
+    let (folder, expected) = old_project("format-3");
+    let status = folder.status();
+    assert_eq!(
+        status["requests"],
+        json!({"pending": 2, "in_flight": 0, "in_batch": 0, "in_doubt": 2, "answered": 20,
+               "truncated": 0, "failed": 0, "total": 24})
+    );
+    assert_eq!((&status["rows"], &status["attempts"]), (&json!(12), &json!(23)));
+    let told =
+        ["cost_usd", "reserved_usd", "perhaps_billed_usd"].map(|key| status[key].to_string());
+    assert_eq!(told, ["0.00039566", "0.0", "0.0008128"]);
+    assert_eq!(status["perhaps_billed_attempts"], 3);
+    assert_eq!(folder.ok(&["export", "-"]).stdout, expected);
+    fingerprint_stands(&folder, "k03", "note");
+    let prices = folder.ok(&["price"]).stdout;
+    assert!(prices.contains("set here on") && prices.contains("a file given on"), "{prices}");
+    let rates = query(&folder, "SELECT requests_per_minute, tokens_per_minute FROM rate_limit");
+    assert_eq!(rates, [["600", ""], ["600", ""]]);
+    // What was set aside in it counts against a ceiling of today.
+    let provider = Provider::start(|_| Act::says("good"));
+    let url = provider.base_url();
+    folder.run(&["run", "--base-url", &url, "--max-cost", "0.0012"]).ends(5);
+    assert_eq!(provider.count(), 0);
+    is_sound(&folder);
+}
+
 /// The provider of the batch that the file left in progress; its results come in no order.
 fn provider_of_the_batch(custom_ids: Vec<String>) -> Provider {
     Provider::start(move |request: &Request| {
@@ -266,7 +294,7 @@ fn an_old_file_becomes_what_a_new_one_is() {
     let applied = "SELECT version, name FROM migration ORDER BY 1";
     let new = new_project();
     assert_eq!(query(&new, applied), [["1", "first_format"], ["2", "batches"], ["3", "money"]]);
-    for name in ["format-1", "format-2"] {
+    for name in ["format-1", "format-2", "format-3"] {
         let (old, _) = old_project(name);
         old.ok(&["status"]);
         for sql in [schema, columns, applied, "PRAGMA user_version", "PRAGMA application_id"] {
@@ -307,7 +335,7 @@ fn set_read_only(folder: &Folder, is_read_only: bool) {
 
 #[test]
 fn a_read_only_file_of_any_format_is_read_as_it_stands() {
-    for name in ["format-1", "format-2"] {
+    for name in ["format-1", "format-2", "format-3"] {
         let (held, expected) = old_project(name);
         let (free, _) = old_project(name);
         let before = std::fs::read(held.file("overnight.db")).unwrap();

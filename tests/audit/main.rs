@@ -184,7 +184,7 @@ fn what_was_bought_again_unasked_is_a_breach_and_asked_for_is_none() {
 
 #[test]
 fn projects_of_every_format_hold_and_stay_as_they_are() {
-    for name in ["format-1", "format-2"] {
+    for name in ["format-1", "format-2", "format-3"] {
         let folder = Folder::new();
         let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/projects").join(name);
         let before = std::fs::read(fixture.with_extension("db")).unwrap();
