@@ -48,6 +48,8 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 const A_BIT: Duration = Duration::from_millis(20);
 /// A share of refused calls, of about the last hundred, above which headers are not believed any more.
 const TROUBLE: f64 = 0.08;
+/// The same where no header tells of a limit, below which refusals are taken to be the provider's own trouble.
+const TROUBLE_UNTOLD: f64 = 0.2;
 const OF_THE_LAST: f64 = 0.01;
 /// After so many replies without a word of a limit that was remembered, it is forgotten.
 const SILENT: u32 = 20;
@@ -412,7 +414,9 @@ impl Pace {
         asked: Option<Duration>,
     ) -> Option<Duration> {
         self.trouble += OF_THE_LAST * (1.0 - self.trouble);
-        let mut is_explained = false;
+        // Where the provider says in every reply that there is plenty left, a refusal now and then is no word on the rate.
+        let is_heard = |told: &Option<Told>| told.as_ref().is_some_and(|told| told.is_heard);
+        let mut is_explained = is_heard(&self.told_requests) || is_heard(&self.told_tokens);
         let needs =
             [(&mut self.told_requests, 1.0), (&mut self.told_tokens, landed.guessed as f64)];
         for (told, need) in needs {
@@ -421,7 +425,9 @@ impl Pace {
                 is_explained = true;
             }
         }
-        if is_explained && self.trouble < TROUBLE && self.ceiling.is_none() {
+        // Nor is it where the provider says nothing: a limit that is met refuses many.
+        let bearable = if is_explained { TROUBLE } else { TROUBLE_UNTOLD };
+        if self.trouble < bearable && self.ceiling.is_none() {
             return None;
         }
         let known = now.saturating_sub(landed.took + landed.took / 2 + A_BIT);
