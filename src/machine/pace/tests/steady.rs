@@ -147,7 +147,7 @@ fn headers_that_promise_too_much_are_found_out() {
 }
 
 /// What is promised where nothing tells the limit but refusals.
-const UNTOLD: Demand = Demand { used: 0.9, refused: 0.03, from_s: 60.0 };
+const UNTOLD: Demand = Demand { used: 0.9, refused: 0.05, from_s: 60.0 };
 
 #[test]
 fn without_a_word_refusals_teach_the_rate() {
