@@ -48,13 +48,16 @@ impl Followers {
     }
 }
 
-/// Decides what followers do with the state that their leader came to rest in.
+/// Decides what followers do with the state that their leader came to rest in. That it could not be rendered says
+/// nothing of a body.
 pub(super) fn then(state: State) -> Then {
     match state {
         State::Answered | State::Truncated | State::Failed(FailureClass::InvalidAnswer) => {
             Then::Share
         }
-        State::Failed(class) if !class.is_retried() => Then::Share,
+        State::Failed(class) if !class.is_retried() && class != FailureClass::RenderFailed => {
+            Then::Share
+        }
         State::Failed(_) | State::Pending | State::InFlight | State::InBatch | State::InDoubt => {
             Then::TryThemselves
         }

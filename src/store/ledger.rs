@@ -95,6 +95,12 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
     let state = moved(standing.state, Move::Release)?;
     let state = moved(state, Move::Promise(promise.way.route()))?;
     let number = standing.attempts + 1;
+    // Whoever shared what a twin came to, and its count with it, counts for itself again.
+    let used = if standing.is_lent {
+        own_attempts_used(conn, request, standing.asked_at_ms)?
+    } else {
+        standing.attempts_used
+    };
     let batch = match &promise.way {
         Way::Realtime => None,
         Way::Batch(seat) => Some(batches::id_of(conn, &seat.batch, (promise.run, promise.at))?),
@@ -120,10 +126,11 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
         batches::seated(conn, batch, (seat, attempt))?;
     }
     conn.prepare_cached(
-        "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempt_id = ?3, attempts = ?4, max_tokens = ?5
+        "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempt_id = ?3, attempts = ?4, max_tokens = ?5,
+                attempts_used = ?6
          WHERE id = ?1",
     )?
-    .execute(params![request.0, state.as_str(), attempt.0, number, promise.max_tokens])?;
+    .execute(params![request.0, state.as_str(), attempt.0, number, promise.max_tokens, used])?;
     Ok(Promised::Sent { request, attempt, number, batch })
 }
 
@@ -133,7 +140,8 @@ pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Resul
 }
 
 /// Settles an attempt anew, for which a later line of the same batch brought text after an earlier one told of a
-/// failure. Whoever shared the failure shares the text. Returns the state.
+/// failure. Whoever shared the failure shares the text, also where it could not be rendered again since. Returns the
+/// state.
 pub(super) fn amend(conn: &Connection, settled: &Settlement) -> rusqlite::Result<State> {
     let failed = standing(conn, settled.request)?.state;
     // One attempt is billed once, so what the failure was said to cost is not counted beside the text.
@@ -155,9 +163,18 @@ pub(super) fn amend(conn: &Connection, settled: &Settlement) -> rusqlite::Result
     let class = failed.class().map(FailureClass::as_str);
     let sharing: Vec<i64> = conn
         .prepare_cached(
-            "SELECT id FROM request WHERE attempt_id = ?1 AND id <> ?2 AND state = 'failed' AND error_class = ?3",
+            "SELECT id FROM request
+             WHERE attempt_id = ?1 AND id <> ?2 AND state = 'failed' AND error_class IN (?3, ?4)",
         )?
-        .query_map(params![settled.attempt.0, settled.request.0, class], |row| row.get("id"))?
+        .query_map(
+            params![
+                settled.attempt.0,
+                settled.request.0,
+                class,
+                FailureClass::RenderFailed.as_str()
+            ],
+            |row| row.get("id"),
+        )?
         .collect::<Result<_, _>>()?;
     for request in sharing {
         let state = moved(failed, Move::Amend(settled.outcome))?;
@@ -252,11 +269,17 @@ pub(super) fn share(
     let outcome = match twin.state {
         State::Answered => Outcome::Answered,
         State::Truncated => Outcome::Truncated,
-        State::Failed(class) => Outcome::Failed(class),
-        State::Pending | State::InFlight | State::InBatch | State::InDoubt => {
+        State::Failed(class) if class != FailureClass::RenderFailed => Outcome::Failed(class),
+        State::Pending | State::InFlight | State::InBatch | State::InDoubt | State::Failed(_) => {
             return Err(contradiction("a reply was shared that is not there"));
         }
     };
+    let own: bool = conn
+        .prepare_cached("SELECT request_id = ?2 AS own FROM attempt WHERE id = ?1")?
+        .query_row(params![attempt.0, request.0], |row| row.get("own"))?;
+    if own {
+        return Err(contradiction("a request cannot be lent its own attempt"));
+    }
     let state = moved(standing(conn, request)?.state, Move::Release)?;
     let state = moved(state, Move::Share(outcome))?;
     take_over(conn, request, (Twin { state, ..twin }, attempt))?;
@@ -370,20 +393,47 @@ pub(super) fn reopen(
 struct Standing {
     state: State,
     attempts: u32,
+    attempts_used: u32,
     asked_at_ms: Option<i64>,
+    /// Whether the state stands on another request's attempt.
+    is_lent: bool,
 }
 
 fn standing(conn: &Connection, request: RequestId) -> rusqlite::Result<Standing> {
     conn.prepare_cached(
-        "SELECT state, error_class, attempts, asked_at_ms FROM request WHERE id = ?1",
+        "SELECT state, error_class, attempts, attempts_used, asked_at_ms,
+                attempt_id IS NOT NULL AND NOT EXISTS (
+                    SELECT 1 FROM attempt WHERE attempt.id = attempt_id AND request_id = request.id) AS is_lent
+         FROM request WHERE id = ?1",
     )?
     .query_row([request.0], |row| {
         Ok(Standing {
             state: state_of(row)?,
             attempts: row.get("attempts")?,
+            attempts_used: row.get("attempts_used")?,
             asked_at_ms: row.get("asked_at_ms")?,
+            is_lent: row.get("is_lent")?,
         })
     })
+}
+
+/// Counts the attempts of its own that count, since a person last asked for it.
+fn own_attempts_used(
+    conn: &Connection,
+    request: RequestId,
+    asked_at_ms: Option<i64>,
+) -> rusqlite::Result<u32> {
+    let mut query = conn.prepare_cached(
+        "SELECT error_class FROM attempt
+         WHERE request_id = ?1 AND error_class IS NOT NULL AND (?2 IS NULL OR promised_at_ms > ?2)",
+    )?;
+    let classes = query.query_map(params![request.0, asked_at_ms], |row| row.get("error_class"))?;
+    let mut used = 0;
+    for class in classes {
+        let class: String = class?;
+        used += u32::from(FailureClass::parse(&class).is_some_and(FailureClass::uses_attempt));
+    }
+    Ok(used)
 }
 
 fn insert_request(
@@ -452,7 +502,7 @@ fn twin(
            AND (twin.state IN ('in_flight', 'in_batch')
                 OR (twin.state = 'answered' OR twin.error_class IN ('invalid_request', 'context_too_long', 'request_too_large',
                                                                     'content_filtered', 'refused'))
-                   AND attempt.settled_at_ms >= coalesce(?3, 0))
+                   AND attempt.settled_at_ms >= coalesce(?3, 0) AND attempt.request_id <> mine.id)
          ORDER BY twin.state = 'answered' DESC, twin.state IN ('in_flight', 'in_batch') DESC, twin.id LIMIT 1",
     )?
     .query_row(params![request.0, fingerprint.0, asked_at_ms], found_twin)

@@ -166,7 +166,8 @@ impl Play {
             reserved: None,
         };
         let receipt = self.clerk.order(Order::Promise(1, Box::new(promise)));
-        assert_eq!(came(&receipt), self.oracle.promise(row, (reuse, by)), "row {row}: {receipt:?}");
+        let expected = self.oracle.promise(row, (reuse, by), self.now);
+        assert_eq!(came(&receipt), expected, "row {row}: {receipt:?}");
         if let Receipt::Promised(_, Promised::Sent { request, attempt, number, batch }) = receipt {
             let kept = self.oracle.requests[row].as_ref().unwrap();
             let last = kept.last.map(|last| last.attempt);
@@ -249,6 +250,7 @@ impl Play {
                         deciding: attempt.map(|id| (AttemptId(id), deciding)),
                         asked_at: row.get("asked_at_ms")?,
                         last: kept.last,
+                        owned: kept.owned.clone(),
                     })
                 })
                 .unwrap();
@@ -281,7 +283,7 @@ fn came(receipt: &Receipt) -> Comes {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn the_ledger_does_what_the_oracle_says_and_adds_up(deeds in deeds()) {
@@ -326,6 +328,50 @@ fn one_bad_order_does_not_take_its_group_with_it() {
     assert!(matches!(receipts[0], Receipt::Refused(1, _)), "{receipts:?}");
     assert!(matches!(receipts[1], Receipt::Settled(2, State::Answered)), "{receipts:?}");
     assert!(matches!(receipts[2], Receipt::Refused(3, _)), "{receipts:?}");
+}
+
+#[test]
+fn text_that_takes_the_place_of_a_shared_failure_reaches_who_could_not_be_rendered_since() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut play = Play::start(&dir);
+    let bill = (Some(3), Some(7));
+    let line = |class| Deed::Line { row: 1, outcome: Outcome::Failed(class), bill };
+    for deed in [
+        Deed::Promise { row: 0, reuse: false, by: Route::Realtime },
+        Deed::Settle { row: 0, outcome: Outcome::InDoubt, bill },
+        Deed::Promise { row: 1, reuse: false, by: Route::Batch },
+        line(FailureClass::ServerError),
+        Deed::Share { row: 0, twin: 1 },
+        Deed::NotRendered { row: 0 },
+        Deed::Line { row: 1, outcome: Outcome::Answered, bill },
+    ] {
+        play.deed(&deed);
+        play.compare();
+    }
+    assert_eq!(play.oracle.requests[0].as_ref().unwrap().state, State::Answered);
+    audit(&play.person);
+}
+
+#[test]
+fn whoever_goes_on_after_a_loan_counts_its_own_attempts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut play = Play::start(&dir);
+    let bill = (None, None);
+    for deed in [
+        Deed::Promise { row: 0, reuse: true, by: Route::Realtime },
+        Deed::Settle { row: 0, outcome: Outcome::Failed(FailureClass::ServerError), bill },
+        Deed::Promise { row: 1, reuse: true, by: Route::Realtime },
+        Deed::Settle { row: 1, outcome: Outcome::Truncated, bill },
+        Deed::Share { row: 0, twin: 1 },
+        // With more tokens, by itself.
+        Deed::Promise { row: 0, reuse: false, by: Route::Realtime },
+        Deed::Settle { row: 0, outcome: Outcome::Failed(FailureClass::ServerError), bill },
+    ] {
+        play.deed(&deed);
+        play.compare();
+        audit(&play.person);
+    }
+    assert_eq!(play.oracle.requests[0].as_ref().unwrap().used, 2);
 }
 
 #[test]

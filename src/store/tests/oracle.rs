@@ -21,6 +21,17 @@ pub(super) struct Kept {
     pub(super) asked_at: Option<i64>,
     /// The last attempt of its own.
     pub(super) last: Option<Last>,
+    /// All attempts of its own.
+    pub(super) owned: Vec<Own>,
+}
+
+/// An attempt of a request's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Own {
+    attempt: AttemptId,
+    promised_at: i64,
+    /// What it failed with.
+    class: Option<FailureClass>,
 }
 
 /// A request's last attempt.
@@ -49,6 +60,7 @@ impl Kept {
             deciding: None,
             asked_at: None,
             last: None,
+            owned: Vec::new(),
         }
     }
 
@@ -80,6 +92,24 @@ impl Kept {
         is_final && settled_at.is_some_and(|at| at >= asked_at.unwrap_or(0))
     }
 
+    /// Says whether it stands on an attempt that is not the other's own.
+    fn lends_to(&self, other: &Self) -> bool {
+        self.deciding.is_some_and(|(attempt, _)| !other.owns(attempt))
+    }
+
+    fn owns(&self, attempt: AttemptId) -> bool {
+        self.owned.iter().any(|own| own.attempt == attempt)
+    }
+
+    /// Counts the attempts of its own that count, since it was last asked for.
+    fn own_used(&self) -> u32 {
+        let counts = |own: &&Own| {
+            self.asked_at.is_none_or(|asked| own.promised_at > asked)
+                && own.class.is_some_and(FailureClass::uses_attempt)
+        };
+        self.owned.iter().filter(counts).count() as u32
+    }
+
     /// Takes what its last attempt came to, instead of what that came to before.
     fn close(&mut self, settled: &Settlement) {
         let Some(last) = &mut self.last else { return };
@@ -97,6 +127,9 @@ impl Kept {
             }
             Outcome::InDoubt => State::InDoubt,
         };
+        if let Some(own) = self.owned.last_mut() {
+            own.class = last.class;
+        }
         let tokens = settled.usage.map_or(0, |usage| usage.output as i64);
         self.tokens += tokens - last.tokens;
         last.tokens = tokens;
@@ -152,7 +185,7 @@ impl Oracle {
         })
     }
 
-    pub(super) fn promise(&mut self, row: usize, (reuse, by): (bool, Route)) -> Comes {
+    pub(super) fn promise(&mut self, row: usize, (reuse, by): (bool, Route), now: i64) -> Comes {
         let before = self.clone();
         let mine = self.make(row);
         mine.has_body = true;
@@ -170,7 +203,7 @@ impl Oracle {
             twins.retain(|twin| twin.has_body);
             twins.sort_by_key(|twin| twin.id);
             let answered = |twin: &&Kept| twin.state == State::Answered;
-            let shared = |twin: &&Kept| twin.can_be_shared(mine.asked_at);
+            let shared = |twin: &&Kept| twin.can_be_shared(mine.asked_at) && twin.lends_to(&mine);
             let done = twins.iter().filter(shared).find(answered);
             let under_way = twins.iter().find(|twin| twin.is_under_way());
             if done.is_none()
@@ -200,7 +233,11 @@ impl Oracle {
             Route::Realtime => State::InFlight,
             Route::Batch => State::InBatch,
         };
+        if mine.deciding.is_some_and(|(attempt, _)| !mine.owns(attempt)) {
+            mine.used = mine.own_used();
+        }
         mine.deciding = Some((attempt, None));
+        mine.owned.push(Own { attempt, promised_at: now, class: None });
         let cost_before = mine.cost;
         mine.last = Some(Last { attempt, by, class: None, tokens: 0, cost: None, cost_before });
         Comes::Sent
@@ -235,7 +272,8 @@ impl Oracle {
         let mine = mine.clone();
         for other in self.requests.iter_mut().flatten().filter(|other| other.id != mine.id) {
             let shares = other.deciding.is_some_and(|(attempt, _)| attempt == last.attempt);
-            if shares && other.state == failed {
+            let unmade = State::Failed(FailureClass::RenderFailed);
+            if shares && [failed, unmade].contains(&other.state) {
                 other.take_over(&mine);
             }
         }
@@ -262,8 +300,12 @@ impl Oracle {
         let (Some(mine), Some(twin)) = (&mut self.requests[row], twin) else {
             return Comes::Refused;
         };
-        let is_done = matches!(twin.state, State::Answered | State::Truncated | State::Failed(_));
-        if !is_done || twin.deciding.is_none() || !mine.may_go() {
+        let is_done = match twin.state {
+            State::Answered | State::Truncated => true,
+            State::Failed(class) => class != FailureClass::RenderFailed,
+            State::Pending | State::InFlight | State::InBatch | State::InDoubt => false,
+        };
+        if !is_done || !twin.lends_to(mine) || !mine.may_go() {
             return Comes::Refused;
         }
         mine.take_over(&twin);
