@@ -95,7 +95,7 @@ impl PriceTable {
     }
 
     /// Reads a table from CSV with a header: `provider`, `model`, `input_usd_per_mtok`, `output_usd_per_mtok`, and such others of
-    /// [`sheet::Row`] as there are, in any order. The model `*` stands for every model of its provider that has no row.
+    /// `sheet::Row` as there are, in any order. The model `*` stands for every model of its provider that has no row.
     pub fn parse(text: &str) -> Result<Self, SheetError> {
         sheet::parse(text)
     }
