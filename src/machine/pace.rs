@@ -8,6 +8,7 @@
 //!   told      the limits that headers tell of                          (x-ratelimit-*, …)
 //!   ceiling   the rate that refusals teach where headers do not        (429)
 //!   pause     what the provider asked for, or what a breakdown calls for
+//!   stray     which refusals say nothing of the rate
 //! ```
 //! `sent` numbers the calls, so that a reply can be set against what went after it.
 //! Pure: time is the time since the run began, handed in; nothing here sleeps.
@@ -17,6 +18,7 @@ mod ceiling;
 mod crowd;
 mod minute;
 mod sent;
+mod stray;
 mod told;
 
 use std::time::Duration;
@@ -26,6 +28,7 @@ use bucket::Bucket;
 use ceiling::{Ceiling, Refusal};
 use crowd::Crowd;
 use sent::Sent;
+use stray::{Held, Speaks, Stray};
 pub use told::LimitSeen;
 use told::{Said, Told, Unit};
 
@@ -46,11 +49,8 @@ const ONE_CUT: Duration = Duration::from_secs(1);
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Refusals of calls sent at one time come in by about so much apart.
 const A_BIT: Duration = Duration::from_millis(20);
-/// A share of refused calls, of about the last hundred, above which headers are not believed any more.
-const TROUBLE: f64 = 0.08;
-/// The same where no header tells of a limit, below which refusals are taken to be the provider's own trouble.
-const TROUBLE_UNTOLD: f64 = 0.2;
-const OF_THE_LAST: f64 = 0.01;
+/// Where headers tell of limits that are kept, so many times more refusals are borne before the headers are not believed.
+const BELIEVED: f64 = 3.0;
 /// After so many replies without a word of a limit that was remembered, it is forgotten.
 const SILENT: u32 = 20;
 
@@ -135,8 +135,7 @@ pub struct Pace {
     told_requests: Option<Told>,
     told_tokens: Option<Told>,
     ceiling: Option<Ceiling>,
-    /// The share of refused calls, of about the last hundred.
-    trouble: f64,
+    stray: Stray,
     last_cut: Option<Duration>,
     paused_until: Duration,
     failures_in_a_row: u32,
@@ -157,7 +156,7 @@ impl Pace {
             told_requests: None,
             told_tokens: remembered.tokens.map(|limit| told(Unit::Tokens, limit)),
             ceiling: remembered.requests.map(|limit| Ceiling::remembered(limit.max(1) as f64)),
-            trouble: 0.0,
+            stray: Stray::default(),
             last_cut: None,
             paused_until: Duration::ZERO,
             failures_in_a_row: 0,
@@ -248,7 +247,8 @@ impl Pace {
             Landing::Served => {
                 self.has_served = true;
                 self.failures_in_a_row = 0;
-                self.trouble -= OF_THE_LAST * self.trouble;
+                let held = self.held();
+                self.stray.served(landed.number, held);
                 if let Some(at_once) = self.told_at_once(landed) {
                     self.crowd.make_room(at_once);
                 }
@@ -351,6 +351,7 @@ impl Pace {
             bucket.correct(guessed as f64 - beyond as f64);
         }
     }
+
     fn failed(&mut self, now: Duration, (landed, failed): (&Landed, Failed), jitter: f64) {
         let Failed { class, asked, is_first_try } = failed;
         let was_full = self.crowd.is_full();
@@ -361,9 +362,15 @@ impl Pace {
                 if was_full {
                     self.crowd.stop_doubling(self.sent.last());
                 }
-                let taught = self.refused(now, landed, asked);
-                let pause = self.growing_pause(jitter);
-                self.pause(now, asked.unwrap_or(pause.max(taught.unwrap_or_default())));
+                let (speaks, taught) = self.refused(now, landed, asked);
+                let growing = self.growing_pause(jitter);
+                let pause = match speaks {
+                    Speaks::OfALimit => asked.unwrap_or(growing.max(taught.unwrap_or_default())),
+                    Speaks::Unknown => asked.unwrap_or_default(),
+                    // Its own call alone waits as long as it was asked to.
+                    Speaks::OfItself => Duration::ZERO,
+                };
+                self.pause(now, if self.is_away() { pause.max(growing) } else { pause });
             }
             FailureClass::Overloaded => {
                 self.failures_in_a_row += u32::from(is_first_try);
@@ -406,14 +413,18 @@ impl Pace {
         }
     }
 
-    /// Learns from a refusal. Returns for how long it calls for a pause where the provider asked for none.
+    /// Returns how refusals hold the rate down, if they do.
+    fn held(&self) -> Option<Held> {
+        self.ceiling.as_ref().map(Ceiling::held)
+    }
+
+    /// Learns from a refusal. Returns what it says, and for how long it calls for a pause where the provider asked for none.
     fn refused(
         &mut self,
         now: Duration,
         landed: &Landed,
         asked: Option<Duration>,
-    ) -> Option<Duration> {
-        self.trouble += OF_THE_LAST * (1.0 - self.trouble);
+    ) -> (Speaks, Option<Duration>) {
         // Where the provider says in every reply that there is plenty left, a refusal now and then is no word on the rate.
         let is_heard = |told: &Option<Told>| told.as_ref().is_some_and(|told| told.is_heard);
         let mut is_explained = is_heard(&self.told_requests) || is_heard(&self.told_tokens);
@@ -425,10 +436,14 @@ impl Pace {
                 is_explained = true;
             }
         }
-        // Nor is it where the provider says nothing: a limit that is met refuses many.
-        let bearable = if is_explained { TROUBLE } else { TROUBLE_UNTOLD };
-        if self.trouble < bearable && self.ceiling.is_none() {
-            return None;
+        let held = self.held();
+        let most = if is_explained { BELIEVED } else { 1.0 };
+        let speaks = self.stray.refused(landed.number, held, most);
+        if speaks != Speaks::OfALimit {
+            if let Some(ceiling) = &mut self.ceiling {
+                ceiling.pass_over(landed.number);
+            }
+            return (speaks, None);
         }
         let known = now.saturating_sub(landed.took + landed.took / 2 + A_BIT);
         let refusal = Refusal {
@@ -443,10 +458,10 @@ impl Pace {
             asked,
         };
         if let Some(ceiling) = &mut self.ceiling {
-            return ceiling.refused(refusal);
+            return (speaks, ceiling.refused(refusal));
         }
         self.ceiling = Some(Ceiling::new(refusal));
-        None
+        (speaks, None)
     }
 
     fn cut(&mut self, now: Duration) {

@@ -14,7 +14,7 @@ use crate::site::{End, Said, Site, Stop, settings};
 /// Runs after which nothing may be left to do.
 const RUNS: usize = 60;
 /// How long the last runs may take, each.
-const PATIENCE: Duration = Duration::from_mins(4);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// How a process ends that was killed.
 const KILLED: End = End::Signal(9);
 

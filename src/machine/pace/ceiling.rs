@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bucket::wait_for;
+use super::stray::Held;
 
 /// How far below the goal a cut goes.
 const BELOW: f64 = 0.05;
@@ -28,6 +29,8 @@ const LONGEST_CLIMB_S: f64 = 60.0;
 const CLIMB_PAUSES: f64 = 8.0;
 /// So many calls between two refusals are enough to measure by.
 const MEASURED_BY: f64 = 3.0;
+/// From here on the rate has climbed back to the goal.
+const NEARLY: f64 = 0.99;
 /// So far beyond the goal without a refusal, there is no limit any more.
 const GONE: f64 = 50.0;
 /// In what time the rate doubles while no goal is known.
@@ -147,6 +150,12 @@ impl Ceiling {
         self.cut_number > 0
     }
 
+    /// Returns how the rate is held down.
+    pub(super) fn held(&self) -> Held {
+        let is_below = self.goal.is_none_or(|goal| self.rate < NEARLY * goal);
+        Held { rate: self.rate, is_below, cut_number: self.cut_number }
+    }
+
     /// Says whether it has been outgrown by far.
     pub(super) fn is_gone(&self) -> bool {
         self.goal.is_some_and(|goal| self.rate > GONE * goal)
@@ -166,12 +175,17 @@ impl Ceiling {
         self.credit += 1.0;
     }
 
-    /// Takes in a refusal. Returns for how long to pause where the provider has not said.
-    pub(super) fn refused(&mut self, refusal: Refusal) -> Option<Duration> {
+    /// Takes in a refusal that says nothing of the rate: its call was not let in.
+    pub(super) fn pass_over(&mut self, number: u64) {
         self.refused_in_all += 1.0;
-        if refusal.number > self.measured_number {
+        if number > self.measured_number {
             self.refused += 1.0;
         }
+    }
+
+    /// Takes in a refusal. Returns for how long to pause where the provider has not said.
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Option<Duration> {
+        self.pass_over(refusal.number);
         if refusal.number <= self.cut_number {
             return None;
         }

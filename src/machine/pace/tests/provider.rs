@@ -130,6 +130,8 @@ pub(super) struct Scene {
     pub(super) latency: (f64, f64),
     /// Answers at a time; the others queue.
     pub(super) slots: Option<usize>,
+    /// The share of calls that are refused whatever the rate.
+    pub(super) stray: f64,
     /// Calls at a time; the others are refused.
     pub(super) at_once: Option<usize>,
     /// The share of the limit that somebody else uses at a time.
@@ -154,6 +156,7 @@ impl Scene {
             retry_after: true,
             latency: (1.0, 0.3),
             slots: None,
+            stray: 0.0,
             at_once: None,
             others: |_| 0.0,
             limit_at: |_| 1.0,
@@ -350,7 +353,8 @@ impl Run<'_> {
                 wait = Some(wait.map_or(of_this, |wait| wait.max(of_this)));
             }
         }
-        if scene.at_once.is_some_and(|most| self.at_once >= most) {
+        let is_stray = scene.stray > 0.0 && self.rng.f64() < scene.stray;
+        if is_stray || scene.at_once.is_some_and(|most| self.at_once >= most) {
             wait = Some(1.0);
         }
         if let Some(wait) = wait {

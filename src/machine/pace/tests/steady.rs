@@ -147,7 +147,7 @@ fn headers_that_promise_too_much_are_found_out() {
 }
 
 /// What is promised where nothing tells the limit but refusals.
-const UNTOLD: Demand = Demand { used: 0.9, refused: 0.05, from_s: 60.0 };
+const UNTOLD: Demand = Demand { used: 0.9, refused: 0.032, from_s: 60.0 };
 
 #[test]
 fn without_a_word_refusals_teach_the_rate() {
@@ -202,6 +202,47 @@ fn without_limits(latency: (f64, f64), slots: Option<usize>, seconds: f64) -> (V
     let came = run(&scene);
     assert!(came.refused.is_empty());
     (came.allowed, came.answered as f64 / seconds)
+}
+
+#[test]
+fn refusals_that_come_whatever_the_rate_hold_up_hardly_more_than_their_own_calls() {
+    let shares = [0.005, 0.02, 0.05, 0.1].into_iter();
+    let kinds = shares.flat_map(|stray| [(stray, true), (stray, false)]);
+    for (stray, retry_after) in kinds {
+        for (latency, seed) in
+            [0.05, 1.0].into_iter().flat_map(|latency| SEEDS.map(move |seed| (latency, seed)))
+        {
+            let settings =
+                Scene { words: NONE, concurrency: Some(32), seconds: 120.0, ..Scene::new() };
+            let free = Scene { latency: (latency, 0.3), seed, ..settings };
+            let came = run(&Scene { retry_after, stray, ..free.clone() });
+            let free = run(&free);
+            let share = |span| came.rpm(span) / free.rpm(span);
+            let (early, late) = (share((0.0, 60.0)), share((60.0, 120.0)));
+            assert!(
+                early >= 0.4 && late >= 0.7,
+                "{stray} at {latency} s, asked {retry_after}, seed {seed}: {early:.2}, then {late:.2}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_found_among_refusals_that_have_nothing_to_do_with_it() {
+    for (stray, most) in [(0.01, 0.055), (0.05, 0.17)] {
+        for (limit, seed) in
+            [600.0, 3_000.0].into_iter().flat_map(|limit| SEEDS.map(move |seed| (limit, seed)))
+        {
+            let scene = Scene { words: NONE, stray, seconds: 600.0, seed, ..rpm(FULL, limit) };
+            let came = run(&scene);
+            let span = (60.0, scene.seconds);
+            let (used, refused) = (came.rpm(span) / limit, came.share_refused(span));
+            assert!(
+                used >= 0.85 && refused <= most,
+                "{limit} a minute, {stray}, seed {seed}: {used:.2} used, {refused:.3} refused"
+            );
+        }
+    }
 }
 
 #[test]
