@@ -18,13 +18,13 @@ fn main() {
     let mut table = csv::Reader::from_path(path).unwrap();
     let column = table.headers().unwrap().iter().position(|name| name == "review").unwrap();
     let texts: Vec<String> = table.records().map(|row| row.unwrap()[column].to_owned()).collect();
-    let tokenizer = bpe_openai::o200k_base();
+    let tokenizer = tiktoken::get_encoding("o200k_base").unwrap();
     // The vocabulary is read when it is first used.
     tokenizer.count("warm");
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let start = Instant::now();
     let tokens: usize = std::thread::scope(|scope| {
-        let count = |part: &[String]| part.iter().map(|text| tokenizer.count(text.as_str())).sum();
+        let count = |part: &[String]| part.iter().map(|text| tokenizer.count(text)).sum();
         let parts = texts.chunks(texts.len().div_ceil(threads).max(1));
         let counting: Vec<_> =
             parts.map(|part| scope.spawn(move || -> usize { count(part) })).collect();

@@ -9,9 +9,13 @@ const PER_REPLY: u64 = 3;
 /// Tokens that an image, a sound or a file counts for: an image's at low detail.
 const PER_MEDIUM: u64 = 85;
 
+fn o200k() -> &'static tiktoken::CoreBpe {
+    tiktoken::get_encoding("o200k_base").expect("the vocabulary is compiled in")
+}
+
 /// Counts the tokens of a text.
 pub(super) fn count(text: &str) -> u64 {
-    bpe_openai::o200k_base().count(text) as u64
+    o200k().count(text) as u64
 }
 
 /// Counts the tokens of a prompt as OpenAI's cookbook does.
@@ -28,11 +32,10 @@ pub(super) fn count_prompt(turns: &[Turn<'_>]) -> u64 {
 ///
 /// A token can end inside a character; that character is left out.
 pub(super) fn cut(text: &str, most: u64) -> Option<String> {
-    let tokenizer = bpe_openai::o200k_base();
-    let tokens = tokenizer.encode(text);
+    let tokens = o200k().encode(text);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let kept = tokens.get(..most).filter(|kept| kept.len() < tokens.len())?;
-    let bytes = tokenizer.bpe.decode_tokens(kept);
+    let bytes = o200k().decode(kept);
     let whole = std::str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
     Some(String::from_utf8_lossy(&bytes[..whole]).into_owned())
 }

@@ -66,10 +66,12 @@ impl Vocabulary {
         self.tokenizer().count(text) as u64
     }
 
-    pub(super) fn tokenizer(self) -> &'static bpe_openai::Tokenizer {
-        match self {
-            Self::O200k => bpe_openai::o200k_base(),
-            Self::Cl100k => bpe_openai::cl100k_base(),
-        }
+    /// Returns its tokenizer, which is made when it is first asked for.
+    fn tokenizer(self) -> &'static tiktoken::CoreBpe {
+        let name = match self {
+            Self::O200k => "o200k_base",
+            Self::Cl100k => "cl100k_base",
+        };
+        tiktoken::get_encoding(name).expect("both vocabularies are compiled in")
     }
 }
