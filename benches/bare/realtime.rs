@@ -140,7 +140,7 @@ impl Work {
         let mut settled = Box::new(Settled::of(completion, id));
         settled.status = status;
         let request_id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
-        settled.provider_request_id = request_id.unwrap_or_default().to_owned();
+        request_id.unwrap_or_default().clone_into(&mut settled.provider_request_id);
         settled.reply = codec.map_or_else(|| reply.to_vec(), |codec| codec.pack(&reply));
         settled.reply_bytes = reply.len();
         (settled, reply)
