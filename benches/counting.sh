@@ -70,4 +70,4 @@ some=$(number plan.out input)
 all=$(number plan-exact.out input)
 printf 'input tokens: %s from a sample, %s counted: %s%% off\n' "$some" "$all" \
     "$(awk -v a="$some" -v b="$all" 'BEGIN { printf "%.2f", 100 * (a - b) / b }')"
-cargo bench -q --locked --manifest-path "$tree/Cargo.toml" --bench tokenizer -- "$PWD/reviews.csv"
+cargo bench -q --locked --manifest-path "$tree/Cargo.toml" --bench bare -- count "$PWD/reviews.csv"
