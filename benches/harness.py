@@ -13,31 +13,36 @@ import urllib.request
 
 TREE = pathlib.Path(__file__).resolve().parent.parent
 SHORT_PROMPT = "Is this review positive, negative or mixed? {{ review }}"
-# With it a request has about 2 kB, so that 50,000 of them are 100 MB.
-LONG_PROMPT = (
-    "You label product reviews for a shop that sells in Korea and abroad. Read the review below and answer with a short "
-    "paragraph.\n\n"
-    + "\n".join(
-        f"{n}. {rule}"
-        for n, rule in enumerate(
-            [
-                "Say first whether the review as a whole is positive, negative or mixed, and name the one sentence that decides it.",
-                "Treat the product, the delivery and the service as three different things; a late parcel makes no bad kettle.",
-                "Irony counts for what it means, not for what it says. Exaggeration is no irony.",
-                "리뷰가 한국어로 쓰였더라도 답은 영어로 합니다. 다만 인용한 문장은 원문 그대로 둡니다.",
-                "Numbers, dates and order codes are no part of the judgement; never repeat an order number or a person's name.",
-                "Where the writer changes their mind within the text, the last opinion counts, and you say that it changed.",
-                "If the text holds no opinion at all, answer `none` and say in five words what it is instead.",
-                "Never guess what the writer might have meant by a word that you do not know; quote it and go on.",
-                "Complaints about the price alone are negative only if the writer says that the product is not worth it.",
-                "A recommendation to friends or family outweighs a single defect, unless the defect made the product useless.",
-                "Do not thank the writer, do not apologise, and do not address anybody.",
-            ],
-            1,
-        )
+RULES = [
+    "Say first whether the review as a whole is positive, negative or mixed, and name the one sentence that decides it.",
+    "Treat the product, the delivery and the service as three different things; a late parcel makes no bad kettle.",
+    "Irony counts for what it means, not for what it says. Exaggeration is no irony.",
+    "리뷰가 한국어로 쓰였더라도 답은 영어로 합니다. 다만 인용한 문장은 원문 그대로 둡니다.",
+    "Numbers, dates and order codes are no part of the judgement; never repeat an order number or a person's name.",
+    "Where the writer changes their mind within the text, the last opinion counts, and you say that it changed.",
+    "If the text holds no opinion at all, answer `none` and say in five words what it is instead.",
+    "Never guess what the writer might have meant by a word that you do not know; quote it and go on.",
+    "Complaints about the price alone are negative only if the writer says that the product is not worth it.",
+    "A recommendation to friends or family outweighs a single defect, unless the defect made the product useless.",
+    "Comparisons with other products count only where the writer has used both; hearsay of neighbours counts for nothing.",
+    "Do not thank the writer, do not apologise, and do not address anybody.",
+    "Keep the paragraph under sixty words, without lists, headings, emphasis or quotation marks of your own.",
+]
+
+
+def prompt_of(rules):
+    return (
+        "You label product reviews for a shop that sells in Korea and abroad. Read the review below and answer with a "
+        "short paragraph.\n\n"
+        + "\n".join(f"{number}. {rule}" for number, rule in enumerate(rules, 1))
+        + "\n\nReview:\n{{ review }}\n\nAnswer:"
     )
-    + "\n\nReview:\n{{ review }}\n\nAnswer:"
-)
+
+
+# With it a request has about 1.2 kB, as many people's have.
+PROMPT = prompt_of(RULES[:6])
+# With it a request has about 2 kB, so that 50,000 of them are 100 MB.
+LONG_PROMPT = prompt_of(RULES)
 
 
 class Failed(Exception):
@@ -107,6 +112,15 @@ class Bench:
             raise Failed(f"{' '.join(str(word) for word in command[:3])} … ended with {run.code}: {said}")
         return run
 
+    def peak(self, folder, *command, codes=(0,)):
+        """Runs the program and returns its peak memory in MB. A child begins with its parent's peak, so the parent is the
+        smallest that there is."""
+        if not os.path.exists("/usr/bin/time"):
+            return self.ours(folder, *command, codes=codes).rss_mb
+        into = self.work / "peak"
+        self.measure("/usr/bin/time", "-f", "%M", "-o", into, self.program, *command, cwd=folder, codes=codes)
+        return int(into.read_text().split()[-1]) / 1024
+
     def ours(self, folder, *command, codes=(0,)):
         """Runs the program in a project's folder."""
         return self.measure(self.program, *command, cwd=folder, codes=codes)
@@ -123,17 +137,17 @@ class Bench:
         return path
 
     def prompt(self, text):
-        path = self.data / ("short.txt" if text == SHORT_PROMPT else "long.txt")
+        """Returns a file with a prompt."""
+        path = self.data / f"prompt-{len(text)}.txt"
         path.write_text(text)
         return path
 
-    def init(self, folder, text=SHORT_PROMPT, url="http://127.0.0.1:9/v1"):
+    def init(self, folder, text=PROMPT, url="http://127.0.0.1:9/v1"):
         return self.ours(folder, "init", "-q", "--model", "gpt-4o-mini", "--base-url", url, "--prompt", text)
 
-    def project(self, rows, text=SHORT_PROMPT):
+    def project(self, rows, text=PROMPT):
         """Returns a project with so many rows that are all due; made once a call, for it is cheap."""
-        key = "short" if text == SHORT_PROMPT else "long"
-        path = self.work / f"due-{key}-{rows}" / "overnight.db"
+        path = self.work / f"due-{len(text)}-{rows}" / "overnight.db"
         if not path.exists():
             folder = self.folder(path.parent.name)
             self.init(folder, text)

@@ -3,7 +3,7 @@
 import pathlib
 import subprocess
 
-from harness import Failed, Server, median
+from harness import LONG_PROMPT, PROMPT, Failed, Server, median
 
 PEERS = pathlib.Path(__file__).resolve().parent / "peers"
 # The same columns as `export` writes, by a question that whoever has the file can ask.
@@ -75,7 +75,7 @@ def realtime(bench):
 
             def peer():
                 run = bench.measure(
-                    python, PEERS / script, server.url, bench.table(rows), count, in_flight, *more,
+                    python, PEERS / script, server.url, bench.table(rows), count, in_flight, bench.prompt(PROMPT), *more,
                     cwd=bench.folder("peer"),
                 )  # fmt: skip
                 said = run.json()
@@ -114,7 +114,7 @@ def batch_entry(bench, about, at):
 
     def peer():
         run = bench.measure(
-            python, PEERS / script, server.url, bench.table(rows), rows, bench.data / "long.txt",
+            python, PEERS / script, server.url, bench.table(rows), rows, bench.prompt(LONG_PROMPT),
             cwd=bench.folder("peer"),
         )  # fmt: skip
         if run.json()["answered"] != rows:

@@ -33,6 +33,11 @@ pub(crate) fn pack(args: &Args) {
     let mut rows = Reviews::open(args.word(0), args.or("limit", -1)).peekable();
     let runtime = runtime();
     let (mut bytes, mut batches) = (0, Vec::new());
+    if let Some(path) = args.text("record") {
+        let conn = record::create(path);
+        promise_all(&conn, args.word(0), &prompt);
+        conn.close().unwrap();
+    }
     while rows.peek().is_some() {
         let lines = rows.by_ref().take(args.or("size", SIZE) as usize);
         let lines = lines.map(|(id, review)| (id, prompt.body(&review)));
@@ -173,13 +178,22 @@ pub(crate) fn job(args: &Args) {
     let rows = crate::add::add(&conn, table);
     let prompt = Prompt::of(args);
     let runtime = runtime();
-    // What is promised is on the disk before the batch is created: built once to record, once to send.
+    promise_all(&conn, table, &prompt);
+    let lines = Reviews::open(table, -1).map(|(id, review)| (id, prompt.body(&review)));
+    let (_, batch) = submit(&runtime, url, lines);
+    let (answered, bytes) = download(&runtime, (url, &batch), &conn);
+    conn.close().unwrap();
+    println!("{{\"rows\":{rows},\"answered\":{answered},\"bytes\":{bytes}}}");
+}
+
+/// Records all requests before they are sent; so they are built once to record and once to send.
+fn promise_all(conn: &Connection, table: &str, prompt: &Prompt) {
     let mut codec = None;
     conn.execute_batch("BEGIN").unwrap();
     for (id, review) in Reviews::open(table, -1) {
         let body = prompt.body(&review);
         let codec = codec.get_or_insert_with(|| {
-            record::dictionary(&conn, "body", &body);
+            record::dictionary(conn, "body", &body);
             Codec::with(&body)
         });
         let promise = Promise {
@@ -190,12 +204,7 @@ pub(crate) fn job(args: &Args) {
             body_bytes: body.len(),
             at: now(),
         };
-        record::promise(&conn, &promise);
+        record::promise(conn, &promise);
     }
     conn.execute_batch("COMMIT").unwrap();
-    let lines = Reviews::open(table, -1).map(|(id, review)| (id, prompt.body(&review)));
-    let (_, batch) = submit(&runtime, url, lines);
-    let (answered, bytes) = download(&runtime, (url, &batch), &conn);
-    conn.close().unwrap();
-    println!("{{\"rows\":{rows},\"answered\":{answered},\"bytes\":{bytes}}}");
 }

@@ -20,6 +20,7 @@ mod realtime;
 mod record;
 mod replies;
 mod serve;
+mod spawn;
 mod table;
 mod words;
 
@@ -31,13 +32,14 @@ const USAGE: &str = "bare COMMAND …
   add CSV DB                                    csv → JSON → sha256 → SQLite
   count CSV                                     the tokenizer alone, on all cores
   realtime CSV DB URL IN_FLIGHT [--limit N]     calls, each promised and settled durably
-  pack CSV URL [--size N]                       batch input files, uploaded
+  pack CSV URL [--size N] [--record DB]         batch input files, uploaded
   collect URL BATCH DB                          a batch's results, parsed and inserted
   job CSV DB URL                                rows, requests, a batch and its replies, all recorded
   export DB CSV                                 a project's rows and answers
   audit DB                                      every body and reply of a project, decompressed and hashed
   jsonl DB FILE                                 the same as plain JSON Lines
   states DB                                     requests by state
+  spawn N PROGRAM OTHER                         `PROGRAM --version` and `OTHER --version`, so many times in turn
 The prompt is given with --prompt FILE, its model with --model NAME.";
 
 fn main() {
@@ -57,6 +59,7 @@ fn main() {
         "audit" => readers::audit(&args),
         "jsonl" => readers::jsonl(&args),
         "states" => readers::states(&args),
+        "spawn" => spawn::run(&args),
         _ => println!("{USAGE}"),
     }
 }

@@ -1,4 +1,4 @@
-"""A bare aiohttp loop: sends and reads, records nothing. Arguments: URL, table, rows, in flight."""
+"""A bare aiohttp loop: sends and reads, records nothing. Arguments: URL, table, rows, in flight, prompt."""
 
 import asyncio
 import json
@@ -9,15 +9,15 @@ import aiohttp
 from rows import prompts
 
 
-async def main(url, table, count, in_flight):
-    waiting = iter(prompts(table, count))
+async def main(url, table, count, in_flight, prompt):
+    waiting = iter(prompts(table, count, prompt))
     headers = {"authorization": "Bearer sk-bench"}
     answered = 0
 
     async def work(session):
         nonlocal answered
-        for prompt in waiting:
-            body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": prompt}]}
+        for text in waiting:
+            body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": text}]}
             async with session.post(f"{url}/chat/completions", json=body, headers=headers) as reply:
                 reply.raise_for_status()
                 answered += bool((await reply.json())["choices"][0]["message"]["content"])
@@ -29,4 +29,4 @@ async def main(url, table, count, in_flight):
     print(json.dumps({"answered": answered, "seconds": time.perf_counter() - start}))
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))

@@ -1,6 +1,6 @@
 """OpenAI cookbook's api_request_parallel_processor.py, run as it is, but for its check that a URL is https.
 
-Arguments: URL, table, rows, in flight (aiohttp's own 100; it has no setting), the script.
+Arguments: URL, table, rows, in flight (aiohttp's own 100; it has no setting), prompt, the script.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ import time
 
 from rows import prompts
 
-url, table, count, script = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[5]
+url, table, count, script = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[6]
 spec = importlib.util.spec_from_file_location("cookbook", script)
 cookbook = importlib.util.module_from_spec(spec)
 sys.modules["cookbook"] = cookbook
 spec.loader.exec_module(cookbook)
 cookbook.api_endpoint_from_url = lambda _: "chat/completions"
 with open("requests.jsonl", "w", encoding="utf-8") as file:
-    for prompt in prompts(table, count):
+    for prompt in prompts(table, count, sys.argv[5]):
         body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": prompt}], "max_tokens": 64}
         file.write(json.dumps(body) + "\n")
 start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""AsyncOpenAI with a semaphore, as most people write it. Arguments: URL, table, rows, in flight."""
+"""AsyncOpenAI with a semaphore, as most people write it. Arguments: URL, table, rows, in flight, prompt."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ import openai
 from rows import prompts
 
 
-async def main(url, table, count, in_flight):
-    texts = prompts(table, count)
+async def main(url, table, count, in_flight, prompt):
+    texts = prompts(table, count, prompt)
     semaphore = asyncio.Semaphore(in_flight)
 
     async def ask(client, text):
@@ -25,4 +25,4 @@ async def main(url, table, count, in_flight):
     print(json.dumps({"answered": sum(answers), "seconds": time.perf_counter() - start}))
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5]))
