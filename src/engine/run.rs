@@ -224,7 +224,9 @@ pub async fn run_with(
     let inbox = Inbox { fed, landed, stepped, receipts, control };
     let mut dispatcher = Dispatcher::new(outfit);
     dispatcher.feed_first(first);
-    let Ended { writer, tally, stopped, left_behind, learned } = dispatcher.work(inbox).await;
+    let work = dispatcher.work(inbox);
+    let Ended { writer, tally, stopped, left_behind, learned } =
+        plan.world.hands.carry(work).await.ok_or(EngineError::WriterGone)?;
     // They have ended, or end at their next word: nobody listens to them any more.
     for feeder in carried {
         feeder.end().await;

@@ -255,7 +255,7 @@ impl Transport {
         }
         let body = body.freeze();
         let body = key.and_then(|key| key.redact(&body)).map_or(body, Bytes::from);
-        let headers = without_key(response.headers().clone(), key);
+        let headers = without_key(std::mem::take(response.headers_mut()), key);
         pass(Point::ReplyWhole);
         Ok(Reply { status: response.status().as_u16(), headers, body, room })
     }

@@ -129,6 +129,18 @@ impl Hands {
         }
     }
 
+    /// Does something to its end beside the tasks that it waits for: they wake it without waking a thread. `None` if it
+    /// broke off.
+    pub(super) async fn carry<T: Send + 'static>(
+        self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        match self {
+            Self::Threads => tokio::spawn(work).await.ok(),
+            Self::OneThread(_) => Some(work.await),
+        }
+    }
+
     /// Does something that takes a while where it holds up nobody; `None` if it broke off.
     pub(super) async fn offload<T: Send + 'static>(
         self,
