@@ -1,5 +1,6 @@
 """What all measures share: children with their time, CPU and peak memory; the mock provider; data; results."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -58,10 +59,11 @@ class Run:
         self.rss_mb = usage.ru_maxrss / 1024
 
     def json(self):
-        try:
-            return json.loads(self.out.strip().splitlines()[-1] if self.out.strip().startswith("{\"") else self.out)
-        except (ValueError, IndexError) as error:
-            raise Failed(f"not JSON: {self.out[-200:]!r}") from error
+        """Reads all of its output as JSON, or else the last line."""
+        for text in (self.out, self.out.strip().rpartition("\n")[2]):
+            with contextlib.suppress(ValueError):
+                return json.loads(text)
+        raise Failed(f"not JSON: {self.out[-200:]!r}")
 
 
 class Bench:
@@ -200,9 +202,9 @@ class Bench:
 class Server:
     """The mock provider in a process of its own."""
 
-    def __init__(self, bench, latency=0, threads=1):
+    def __init__(self, bench, latency=0, threads=1, answers="text"):
         self.bench = bench
-        self.command = [str(bench.bare), "serve", "--latency", str(latency), "--threads", str(threads)]
+        self.command = [str(bench.bare), "serve", "--latency", str(latency), "--threads", str(threads), "--answers", answers]
 
     def __enter__(self):
         self.child = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)

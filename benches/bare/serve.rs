@@ -45,7 +45,7 @@ struct Mock {
 pub(crate) fn run(args: &Args) {
     let mock = Arc::new(Mock {
         latency: Duration::from_millis(args.or("latency", 0)),
-        replies: Arc::new(Replies::new()),
+        replies: Arc::new(Replies::new(args.text("answers") == Some("json"))),
         jobs: Jobs::default(),
         chats: AtomicU64::new(0),
         first_chat: AtomicU64::new(0),
