@@ -6,6 +6,7 @@ import os
 import pathlib
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -74,6 +75,8 @@ class Bench:
         self.runs = options.runs
         self.data = TREE / "target/bench/data" if not options.dir else pathlib.Path(options.dir) / "data"
         self.work = self.data.parent / "work"
+        if options.fresh:
+            shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
@@ -164,7 +167,9 @@ class Bench:
 
     def answered(self, rows, due):
         """Returns a project with so many rows, of which all but `due` are answered; kept from call to call."""
-        path = self.data / f"answered-{rows}-{due}.db"
+        with contextlib.closing(sqlite3.connect(self.project(min(rows, 1000)))) as conn:
+            (form,) = conn.execute("PRAGMA user_version").fetchone()
+        path = self.data / f"answered-{rows}-{due}-format-{form}.db"
         if path.exists():
             return path
         say(f"making a project of {rows:,} rows with {rows - due:,} answered; it is kept")

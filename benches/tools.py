@@ -89,7 +89,8 @@ def realtime(bench):
                 entries.append({"what": what, "target": target, "failed": str(failed)})
                 continue
             ratio = median(mine) / median(rates)
-            note = f"{module.rpartition('.')[2]} {version}, {count:,} rows, {in_flight} in flight"
+            versions = "as published" if script == "cookbook.py" else f"version {version}"
+            note = f"{versions}, {count:,} rows, {in_flight} in flight"
             entries.append(
                 {"what": what, "ours": median(mine), "theirs": median(rates), "unit": "rows/s", "ratio": ratio,
                  "reference": name, "target": target, "met": ratio >= limit, "note": note}

@@ -123,7 +123,8 @@ impl Mock {
         self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         read(request, |_| ()).await;
         if !self.latency.is_zero() {
-            tokio::time::sleep_until(due).await;
+            // The timer goes by whole milliseconds, and rounds up.
+            tokio::time::sleep_until(due - Duration::from_millis(1)).await;
             self.late.fetch_add(due.elapsed().as_micros() as u64, Ordering::Relaxed);
         }
         self.now_in_flight.fetch_sub(1, Ordering::Relaxed);
