@@ -72,9 +72,13 @@ impl Store {
         Ok(prompts.iter().map(of).collect())
     }
 
-    /// Groups the requests of live rows and live prompts by what decides whether they are due.
-    /// Attempts beyond `max_attempts` make no difference and are not told apart.
+    /// Groups the requests of live rows and live prompts by what decides whether they are due: those that are answered, which
+    /// nothing can make due, all together. Attempts beyond `max_attempts` make no difference and are not told apart.
     pub fn due_groups(&self, max_attempts: u32) -> Result<Vec<(PromptId, Group)>, StoreError> {
+        let answered = self.answered()?.into_iter().map(|(prompt, count)| {
+            let group = Group { state: State::Answered, attempts_used: 0, max_tokens: None, count };
+            Ok((prompt, group))
+        });
         self.conn
             .prepare_cached(
                 "SELECT request.prompt_id AS prompt_id, request.state AS state, request.error_class AS error_class,
@@ -83,6 +87,7 @@ impl Store {
                  FROM request
                  JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
                  JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
+                 WHERE request.state <> 'answered'
                  GROUP BY 1, 2, 3, 4, 5",
             )
             .and_then(|mut query| {
@@ -96,6 +101,30 @@ impl Store {
                         };
                         Ok((PromptId(row.get("prompt_id")?), group))
                     })?
+                    .chain(answered)
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Counts the answered requests of live rows, for each live prompt that has some.
+    ///
+    /// They are what was made and is neither open nor of a row that has left. So small indexes are asked, and neither
+    /// bodies nor cells are read, however many answers there are.
+    pub(super) fn answered(&self) -> Result<Vec<(PromptId, u64)>, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT id, (SELECT count(*) FROM request WHERE prompt_id = prompt.id)
+                        - (SELECT count(*) FROM request WHERE prompt_id = prompt.id AND state <> 'answered')
+                        - (SELECT count(*) FROM row
+                           CROSS JOIN request ON request.prompt_id = prompt.id AND request.row_id = row.id
+                           WHERE row.retired_at_ms IS NOT NULL AND request.state = 'answered') AS found
+                 FROM prompt WHERE retired_at_ms IS NULL",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| Ok((PromptId(row.get("id")?), row.get("found")?)))?
+                    .filter(|found| !matches!(found, Ok((_, 0))))
                     .collect()
             })
             .map_err(|error| self.named(error))

@@ -71,14 +71,15 @@ impl Settlement {
 
 /// Records a promise, unless a twin makes it needless.
 pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<Promised> {
-    let (request, body) = match &promise.request {
-        PromiseFor::New { row, prompt, body } => (insert_request(conn, *row, *prompt, body)?, body),
+    let (request, standing, body) = match &promise.request {
+        PromiseFor::New { row, prompt, body } => {
+            (insert_request(conn, *row, *prompt, body)?, Standing::NEW, body)
+        }
         PromiseFor::Existing { request, body } => {
             give_body(conn, *request, body)?;
-            (*request, body)
+            (*request, standing(conn, *request)?, body)
         }
     };
-    let standing = standing(conn, request)?;
     if matches!(standing.state, State::InFlight | State::InBatch | State::Answered) {
         return Ok(Promised::Taken { request });
     }
@@ -399,6 +400,17 @@ struct Standing {
     is_lent: bool,
 }
 
+impl Standing {
+    /// Of a request that has just been made.
+    const NEW: Self = Self {
+        state: State::Pending,
+        attempts: 0,
+        attempts_used: 0,
+        asked_at_ms: None,
+        is_lent: false,
+    };
+}
+
 fn standing(conn: &Connection, request: RequestId) -> rusqlite::Result<Standing> {
     conn.prepare_cached(
         "SELECT state, error_class, attempts, attempts_used, asked_at_ms,
@@ -490,6 +502,16 @@ fn twin(
     asked_at_ms: Option<i64>,
     fingerprint: &Fingerprint,
 ) -> rusqlite::Result<Option<(Twin, Option<AttemptId>)>> {
+    // Most bodies have no twin at all, and the whole question has to sort.
+    let is_alone = !conn
+        .prepare_cached(
+            "SELECT 1 FROM request WHERE substr(fingerprint, 1, 8) = substr(?1, 1, 8) AND fingerprint = ?1
+                AND fingerprint IS NOT NULL AND id <> ?2",
+        )?
+        .exists(params![fingerprint.0, request.0])?;
+    if is_alone {
+        return Ok(None);
+    }
     conn.prepare_cached(
         "SELECT twin.id AS id, twin.state AS state, twin.error_class AS error_class, twin.attempt_id AS attempt_id
          FROM request AS mine

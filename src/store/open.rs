@@ -287,6 +287,8 @@ fn prepare(mut conn: Connection) -> rusqlite::Result<Connection> {
     // In a file that somebody mailed, a view in a table's place or a trigger behind it could compute without end.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    // A plan is made once a statement, and not again for every value that is bound to it.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Asked first, so that a file that is no database is named as such.
     conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     conn.pragma_update(None, "foreign_keys", true)?;
