@@ -22,6 +22,10 @@ demo:
 simulate *ARGS:
     cargo run --release --locked -- simulate {{ARGS}}
 
+# Every line of docs/benchmarks.md against its reference, and the page itself; `--only LINE,…`, `--quick` and more: `just bench --help`.
+bench *ARGS:
+    benches/bench.py {{ARGS}}
+
 # A big table through batches against a provider on which much goes wrong: time, memory, and whether the promises hold.
 bench-batches ROWS="100000":
     benches/batches.sh {{ROWS}}

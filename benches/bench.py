@@ -32,6 +32,7 @@ def options():
     parser.add_argument("--program", type=pathlib.Path, help="the program, instead of a release build of this tree")
     parser.add_argument("--bare", type=pathlib.Path, help="the references, instead of a release build of this tree")
     parser.add_argument("--dir", type=pathlib.Path, help="where to work, instead of target/bench; the disk counts")
+    parser.add_argument("--fresh", action="store_true", help="make tables and answered projects anew")
     parser.add_argument("--python", action="append", default=[], help="a Python with public tools; may be given again")
     parser.add_argument("--cookbook", type=pathlib.Path, help="OpenAI cookbook's api_request_parallel_processor.py")
     parser.add_argument("--page", action="store_true", help="only write the page again from the results there are")

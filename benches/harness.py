@@ -1,10 +1,12 @@
 """What all measures share: children with their time, CPU and peak memory; the mock provider; data; results."""
 
+import contextlib
 import json
 import os
 import pathlib
 import resource
 import shutil
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -58,10 +60,11 @@ class Run:
         self.rss_mb = usage.ru_maxrss / 1024
 
     def json(self):
-        try:
-            return json.loads(self.out.strip().splitlines()[-1] if self.out.strip().startswith("{\"") else self.out)
-        except (ValueError, IndexError) as error:
-            raise Failed(f"not JSON: {self.out[-200:]!r}") from error
+        """Reads all of its output as JSON, or else the last line."""
+        for text in (self.out, self.out.strip().rpartition("\n")[2]):
+            with contextlib.suppress(ValueError):
+                return json.loads(text)
+        raise Failed(f"not JSON: {self.out[-200:]!r}")
 
 
 class Bench:
@@ -72,6 +75,8 @@ class Bench:
         self.runs = options.runs
         self.data = TREE / "target/bench/data" if not options.dir else pathlib.Path(options.dir) / "data"
         self.work = self.data.parent / "work"
+        if options.fresh:
+            shutil.rmtree(self.data, ignore_errors=True)
         self.data.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
@@ -162,7 +167,9 @@ class Bench:
 
     def answered(self, rows, due):
         """Returns a project with so many rows, of which all but `due` are answered; kept from call to call."""
-        path = self.data / f"answered-{rows}-{due}.db"
+        with contextlib.closing(sqlite3.connect(self.project(min(rows, 1000)))) as conn:
+            (form,) = conn.execute("PRAGMA user_version").fetchone()
+        path = self.data / f"answered-{rows}-{due}-format-{form}.db"
         if path.exists():
             return path
         say(f"making a project of {rows:,} rows with {rows - due:,} answered; it is kept")
@@ -200,9 +207,9 @@ class Bench:
 class Server:
     """The mock provider in a process of its own."""
 
-    def __init__(self, bench, latency=0, threads=1):
+    def __init__(self, bench, latency=0, threads=1, answers="text"):
         self.bench = bench
-        self.command = [str(bench.bare), "serve", "--latency", str(latency), "--threads", str(threads)]
+        self.command = [str(bench.bare), "serve", "--latency", str(latency), "--threads", str(threads), "--answers", answers]
 
     def __enter__(self):
         self.child = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)

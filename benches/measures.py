@@ -223,7 +223,7 @@ def job(bench):
             parts = [
                 bench.init(folder, LONG_PROMPT, server.url),
                 bench.ours(folder, "add", "-q", table),
-                bench.ours(folder, *RUN, "batch"),
+                bench.ours(folder, *RUN, "batch", "--poll", "1s"),
             ]
             bench.expect_answered(folder, rows)
             parts[-1].parts = [part.wall for part in parts]
@@ -235,9 +235,10 @@ def job(bench):
 
         mine, theirs = bench.alternate(ours, bare)
         add_s, run_s = (median([run.parts[at] for run in mine]) for at in (1, 2))
-        bare_entry = timed(f"{rows:,} rows: init, add ({add_s:.2f} s), run ({run_s:.2f} s)", mine, theirs, "bare job", 2)
-        entries = [bare_entry]
-        for name, limit in (("instructor", 4), ("curator", 12)):
+        bare_entry = timed(f"{rows:,} rows: init, add ({add_s:.2f} s), run --poll 1s ({run_s:.2f} s)", mine, theirs, "bare job", 2)
+    entries = [bare_entry]
+    for name, limit, answers in (("instructor", 4, "json"), ("curator", 12, "text")):
+        with Server(bench, threads=2, answers=answers) as server:
             entries.append(tools.batch_entry(bench, (name, limit), (server, rows, walls(mine))))
     return entries
 

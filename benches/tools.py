@@ -18,7 +18,7 @@ EXPORT_SQL = (
 
 def python_with(bench, module):
     """Returns a Python that has a module, and the module's version; or nothing."""
-    package = {"bespokelabs.curator": "bespokelabs-curator"}.get(module, module)
+    package = {"bespokelabs.curator": "bespokelabs-curator"}.get(module, module.partition(".")[0])
     code = f"import importlib.metadata as m, {module}; print(m.version({package!r}))"
     for python in [*bench.options.python, "python3"]:
         try:
@@ -89,7 +89,8 @@ def realtime(bench):
                 entries.append({"what": what, "target": target, "failed": str(failed)})
                 continue
             ratio = median(mine) / median(rates)
-            note = f"{module.rsplit('.', 1)[-1]} {version}, {count:,} rows, {in_flight} in flight"
+            versions = "as published" if script == "cookbook.py" else f"version {version}"
+            note = f"{versions}, {count:,} rows, {in_flight} in flight"
             entries.append(
                 {"what": what, "ours": median(mine), "theirs": median(rates), "unit": "rows/s", "ratio": ratio,
                  "reference": name, "target": target, "met": ratio >= limit, "note": note}
@@ -98,7 +99,7 @@ def realtime(bench):
 
 
 BATCH = {
-    "instructor": ("instructor_batch.py", "instructor"),
+    "instructor": ("instructor_batch.py", "instructor.batch"),
     "curator": ("curator_batch.py", "bespokelabs.curator"),
 }
 

@@ -28,7 +28,8 @@ use args::Args;
 
 const USAGE: &str = "bare COMMAND …
   gen ROWS FILE [--seed N]                      a table of about 300 bytes a row
-  serve [--latency MS] [--threads N]            a mock of the provider; prints its base URL
+  serve [--latency MS] [--threads N] [--answers json]
+                                                a mock of the provider; prints its base URL
   add CSV DB                                    csv → JSON → sha256 → SQLite
   count CSV                                     the tokenizer alone, on all cores
   realtime CSV DB URL IN_FLIGHT [--limit N]     calls, each promised and settled durably

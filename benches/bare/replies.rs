@@ -26,11 +26,12 @@ const LINE_ID: &[u8] = b"\",\"custom_id\":\"";
 const DIGITS: usize = 16;
 
 impl Replies {
-    pub(crate) fn new() -> Self {
+    /// Makes all of them; `is_json` where the answers are to be JSON objects.
+    pub(crate) fn new(is_json: bool) -> Self {
         let mut rng = Rng::with_seed(7);
-        let words = Words::new();
-        let chats = (0..TEXTS).map(|n| chat(n, (&words, &mut rng))).collect();
-        let lines = (0..TEXTS).map(|n| line(n, (&words, &mut rng))).collect();
+        let words = (&Words::new(), is_json);
+        let chats = (0..TEXTS).map(|n| chat(n, (words, &mut rng))).collect();
+        let lines = (0..TEXTS).map(|n| line(n, (words, &mut rng))).collect();
         Self { chats, lines, next: AtomicU64::new(1) }
     }
 
@@ -80,7 +81,10 @@ fn put_digits(out: &mut BytesMut, mut number: u64) {
 const MARK: &str = "@@";
 
 /// Returns a completion that is `bytes` long, with a mark where its id goes.
-fn completion((n, bytes): (usize, usize), (words, rng): (&Words, &mut Rng)) -> String {
+fn completion(
+    (n, bytes): (usize, usize),
+    ((words, is_json), rng): ((&Words, bool), &mut Rng),
+) -> String {
     let made = |text: &str| {
         json!({
             "id": format!("chatcmpl-{MARK}"),
@@ -109,16 +113,19 @@ fn completion((n, bytes): (usize, usize), (words, rng): (&Words, &mut Rng)) -> S
     let room = bytes.saturating_sub(made("").len());
     let mut text = String::new();
     words.fill(&mut text, room.saturating_sub(8), (n % 3 == 0, rng));
-    made(&text)
+    match is_json {
+        true => made(&json!({"label": "mixed", "reason": text}).to_string()),
+        false => made(&text),
+    }
 }
 
-fn chat(n: usize, from: (&Words, &mut Rng)) -> (Vec<u8>, Vec<u8>) {
+fn chat(n: usize, from: ((&Words, bool), &mut Rng)) -> (Vec<u8>, Vec<u8>) {
     let whole = completion((n, CHAT_BYTES), from);
     let (head, tail) = whole.split_once(MARK).unwrap();
     (head.into(), tail.into())
 }
 
-fn line(n: usize, from: (&Words, &mut Rng)) -> (Vec<u8>, Vec<u8>) {
+fn line(n: usize, from: ((&Words, bool), &mut Rng)) -> (Vec<u8>, Vec<u8>) {
     let body = completion((n, LINE_BYTES - 190), from);
     let (head, tail) = body.split_once(MARK).unwrap();
     let middle = format!(

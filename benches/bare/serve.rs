@@ -45,7 +45,7 @@ struct Mock {
 pub(crate) fn run(args: &Args) {
     let mock = Arc::new(Mock {
         latency: Duration::from_millis(args.or("latency", 0)),
-        replies: Arc::new(Replies::new()),
+        replies: Arc::new(Replies::new(args.text("answers") == Some("json"))),
         jobs: Jobs::default(),
         chats: AtomicU64::new(0),
         first_chat: AtomicU64::new(0),
@@ -123,7 +123,8 @@ impl Mock {
         self.most_in_flight.fetch_max(in_flight, Ordering::Relaxed);
         read(request, |_| ()).await;
         if !self.latency.is_zero() {
-            tokio::time::sleep_until(due).await;
+            // The timer goes by whole milliseconds, and rounds up.
+            tokio::time::sleep_until(due - Duration::from_millis(1)).await;
             self.late.fetch_add(due.elapsed().as_micros() as u64, Ordering::Relaxed);
         }
         self.now_in_flight.fetch_sub(1, Ordering::Relaxed);
