@@ -224,7 +224,7 @@ pub async fn run_with(
     let inbox = Inbox { fed, landed, stepped, receipts, control };
     let mut dispatcher = Dispatcher::new(outfit);
     dispatcher.feed_first(first);
-    let work = dispatcher.work(inbox);
+    let work = Box::pin(dispatcher.work(inbox));
     let Ended { writer, tally, stopped, left_behind, learned } =
         plan.world.hands.carry(work).await.ok_or(EngineError::WriterGone)?;
     // They have ended, or end at their next word: nobody listens to them any more.
