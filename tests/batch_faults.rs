@@ -7,7 +7,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::batches::runs::{
-    all_answered, all_answered_once, exported, project, query, run, texts,
+    Running, all_answered, all_answered_once, exported, project, query, run, texts,
 };
 use support::batches::{Batch, BatchProvider, Do, End, Inner, Kind, Lines, Script};
 use support::{Act, Folder};
@@ -105,6 +105,25 @@ fn every_creation_is_proved_absent_by_listings_of_its_own() {
         let between = &kinds[pair[0]..pair[1]];
         let lists = between.iter().filter(|kind| **kind == Kind::List).count();
         assert_eq!(lists, 3, "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_creation_that_is_gone_is_given_time_to_arrive_before_it_is_made_again() {
+    // A process that has died may have sent it; the shorter the polls, the sooner it must be there.
+    for (poll, least) in [("100ms", 2_000), ("1s", 6_000)] {
+        let provider = BatchProvider::start(first(Kind::Create, Do::Instead(Act::Close)));
+        let texts = texts(3);
+        let folder = project(&provider, &texts, &[]);
+        Running::start(&folder, &["run", "--route", "batch", "--poll", poll]).end().ends(0);
+        let between =
+            "SELECT count(*), max(at_ms) - min(at_ms) FROM batch_status WHERE status = 'creating'";
+        let found = query(&folder, between);
+        assert_eq!(found[0][0], "2", "{poll}: {:?}", provider.kinds());
+        let waited: u64 = found[0][1].parse().unwrap();
+        assert!(waited >= least, "{poll}: made again after {waited} ms");
+        all_answered_once(&folder, &provider, &texts);
+        assert_eq!(provider.batches().len(), 1, "{poll}: {:?}", provider.kinds());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::store::{Order, SeenBatch};
 const ABSENCES: u32 = 3;
 /// The shortest `--poll` of a provider that others use too.
 const A_SECOND: Duration = Duration::from_secs(1);
-/// Polls between two of these listings, at a provider that only tests use: it may be slow for a moment.
+/// The most polls between two of these listings, where polls are shorter than that.
 const GAP_POLLS: u32 = 10;
 /// Looks in a row that do not find a batch before it is taken for gone.
 const LOST: u32 = 5;
@@ -222,8 +222,8 @@ impl Dispatcher {
         slot.absences += 1;
         if slot.absences < ABSENCES {
             let gap = Duration::from_secs(u64::from(slot.absences) * 2);
-            // What a process has sent that has just died may still be on its way, however often it would have looked.
-            // Only at a provider that moves by less than a second is that less.
+            // What a process has sent that has just died may still be on its way, however often this one looks. A provider
+            // that moves by less than a second is waited for less.
             slot.next_at = now + if poll < A_SECOND { gap.min(poll * GAP_POLLS) } else { gap };
         } else if slot.cancel == Cancel::Wanted {
             self.change_for(id, BatchMove::Dropped, "it was cancelled before it was created");
