@@ -31,7 +31,7 @@ fn open(folder: &Folder) -> Connection {
 fn can_handle_future_schema() {
     let folder = new_project();
     folder.write("a.csv", "text\na\n").ok(&["add", "a.csv"]);
-    open(&folder).execute_batch("PRAGMA user_version = 4").unwrap();
+    open(&folder).execute_batch("PRAGMA user_version = 5").unwrap();
     let before = std::fs::read(folder.file("overnight.db")).unwrap();
     let commands: [&[&str]; 9] = [
         &["add", "a.csv"],
@@ -47,7 +47,7 @@ fn can_handle_future_schema() {
     for args in commands {
         let said = folder.run(args).ends(1);
         assert!(said.stdout.is_empty(), "{said:?}");
-        let words = "overnight.db has format 4, this overnight knows formats up to 3";
+        let words = "overnight.db has format 5, this overnight knows formats up to 4";
         assert!(said.stderr.contains(words), "{said:?}");
         assert!(said.stderr.contains("hint: a newer overnight made it"), "{said:?}");
         assert!(std::fs::read(folder.file("overnight.db")).unwrap() == before, "{args:?}");
@@ -66,6 +66,10 @@ fn old_project(name: &str) -> (Folder, String) {
 
 /// Demands that the file is sound, and what its requests cache adds up.
 fn is_sound(folder: &Folder) {
+    let told = folder.run(&["audit", "--json"]).json();
+    let of_sums = |finding: &&serde_json::Value| finding["check"] == "sums";
+    let wrong: Vec<_> = told["findings"].as_array().unwrap().iter().filter(of_sums).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(query(folder, "PRAGMA integrity_check"), [["ok"]]);
     assert!(query(folder, "PRAGMA foreign_key_check").is_empty());
     let wrong = query(
@@ -194,6 +198,28 @@ fn a_project_of_format_3_opens_forever() {
     is_sound(&folder);
 }
 
+#[test]
+fn a_project_of_format_4_opens_forever() {
+    let (folder, expected) = old_project("format-4");
+    let status = folder.status();
+    assert_eq!(
+        status["requests"],
+        json!({"pending": 7, "in_flight": 0, "in_batch": 0, "in_doubt": 1, "answered": 16,
+               "truncated": 0, "failed": 0, "total": 24})
+    );
+    assert_eq!((&status["rows"], &status["attempts"]), (&json!(12), &json!(15)));
+    let told = ["cost_usd", "reserved_usd"].map(|key| status[key].to_string());
+    assert_eq!(told, ["0.000111675", "0.0098454"]);
+    assert_eq!(folder.ok(&["export", "-"]).stdout, expected);
+    fingerprint_stands(&folder, "k05", "label");
+    // A row that came back is before the rows that are known to have been asked for, and has no request of the newer prompt.
+    let provider = Provider::start(|_| Act::says("good"));
+    folder.ok(&["run", "--base-url", &provider.base_url()]);
+    assert_eq!(provider.count(), 8, "seven were pending and one in doubt");
+    assert_eq!(folder.status()["requests"]["answered"], 24);
+    is_sound(&folder);
+}
+
 /// The provider of the batch that the file left in progress; its results come in no order.
 fn provider_of_the_batch(custom_ids: Vec<String>) -> Provider {
     Provider::start(move |request: &Request| {
@@ -293,8 +319,11 @@ fn an_old_file_becomes_what_a_new_one_is() {
                    FROM sqlite_schema AS entry JOIN pragma_table_info(entry.name) AS field ORDER BY 1, 2";
     let applied = "SELECT version, name FROM migration ORDER BY 1";
     let new = new_project();
-    assert_eq!(query(&new, applied), [["1", "first_format"], ["2", "batches"], ["3", "money"]]);
-    for name in ["format-1", "format-2", "format-3"] {
+    assert_eq!(
+        query(&new, applied),
+        [["1", "first_format"], ["2", "batches"], ["3", "money"], ["4", "scale"]]
+    );
+    for name in ["format-1", "format-2", "format-3", "format-4"] {
         let (old, _) = old_project(name);
         old.ok(&["status"]);
         for sql in [schema, columns, applied, "PRAGMA user_version", "PRAGMA application_id"] {
@@ -335,7 +364,7 @@ fn set_read_only(folder: &Folder, is_read_only: bool) {
 
 #[test]
 fn a_read_only_file_of_any_format_is_read_as_it_stands() {
-    for name in ["format-1", "format-2", "format-3"] {
+    for name in ["format-1", "format-2", "format-3", "format-4"] {
         let (held, expected) = old_project(name);
         let (free, _) = old_project(name);
         let before = std::fs::read(held.file("overnight.db")).unwrap();

@@ -127,7 +127,7 @@ fn the_file_says_what_it_is() {
     let bytes = std::fs::read(folder.file("overnight.db")).unwrap();
     assert_eq!(&bytes[..16], b"SQLite format 3\0");
     assert_eq!(&bytes[18..20], &[2, 2], "WAL");
-    assert_eq!(&bytes[60..64], 3u32.to_be_bytes(), "user_version");
+    assert_eq!(&bytes[60..64], 4u32.to_be_bytes(), "user_version");
     assert_eq!(&bytes[68..72], b"OVRN", "application_id");
     let applied = query(&folder, "SELECT version, name FROM migration");
     assert_eq!(applied, ["1|first_format", "2|batches", "3|money"]);

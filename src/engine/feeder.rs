@@ -18,6 +18,8 @@ use crate::store::{DueRequest, Store, StoreError};
 
 /// Rows read from the record at a time.
 const PAGE: u32 = 500;
+/// After how many pages of new rows it is looked how far they have requests by now.
+const LOOK_EVERY: u32 = 20;
 /// What may be rendered ahead, in units of [`UNIT`] bytes; every job takes one at least.
 const ROOM: u32 = 1024;
 /// The bytes that one unit of room stands for.
@@ -35,6 +37,8 @@ pub(super) enum Fed {
         existing: Option<RequestId>,
         error: String,
     },
+    /// No live row up to this one is without a request for a task's prompt.
+    AskedUpto { task: usize, row: RowId },
     /// Nothing more comes for this lane.
     Done(usize),
     /// The record could not be read.
@@ -167,15 +171,34 @@ impl Feeder {
         prompt: PromptId,
         manner: Manner<'_>,
     ) -> Result<(), Halt> {
-        let mut after = RowId(0);
-        loop {
-            let page = self.store.unasked_rows(prompt, after, PAGE)?;
+        let mut known = self.store.asked_upto(prompt)?;
+        let mut after = known;
+        for number in 0.. {
+            let mut page = self.store.unasked_rows(prompt, after, PAGE)?;
+            // A mark that stands too high must not hide a row from every run there will be.
+            if page.is_empty() && number == 0 && known > RowId(0) && self.store.unasked(prompt)? > 0
+            {
+                page = self.store.unasked_rows(prompt, RowId(0), PAGE)?;
+            }
             let Some(last) = page.last() else { return Ok(()) };
+            if number % LOOK_EVERY == 0 {
+                // The first time, all before this page have one; later, what was handed over may still be on its way.
+                let upto = match number {
+                    0 => RowId(page[0].row.0 - 1),
+                    _ => self.store.asked_since(prompt, (known, after))?,
+                };
+                if upto > known {
+                    known = upto;
+                    let told = Fed::AskedUpto { task: index, row: upto };
+                    self.out.send(told).map_err(|_| Halt::Enough)?;
+                }
+            }
             after = last.row;
             for due in page {
                 self.hand_over(index, due, manner).await?;
             }
         }
+        Ok(())
     }
 
     async fn feed_batch(

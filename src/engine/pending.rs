@@ -64,4 +64,5 @@ pub(super) enum Pending {
         bytes: Bytes,
     },
     AskInWords,
+    AskedUpto,
 }

@@ -273,6 +273,9 @@ impl<'s> Adding<'s> {
             "UPDATE row SET retired_at_ms = NULL, retired_why = NULL, source_id = ?2, line = ?3 WHERE id = ?1",
         )?
         .execute(params![id, self.source.0, line as i64])?;
+        // It may have left before a prompt came, and be without a request for that one.
+        self.cached("UPDATE prompt SET asked_upto = ?1 - 1 WHERE asked_upto >= ?1")?
+            .execute([id])?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::book::{Book, Seats};
 use super::ledger::contradiction;
 use super::promise::Seat;
 use super::{Store, StoreError};
@@ -134,43 +135,53 @@ pub struct InputLine {
 
 /// Finds a batch by its token, or puts it on record.
 pub(super) fn id_of(
-    conn: &Connection,
+    book: &Book<'_>,
     new: &NewBatch,
     (run, at): (RunId, UnixMs),
 ) -> rusqlite::Result<BatchId> {
-    let found = conn
+    if let Some(known) = book.last_batch(&new.token) {
+        return Ok(known);
+    }
+    let found = book
         .prepare_cached("SELECT id FROM batch WHERE token = ?1")?
         .query_row([&new.token], |row| row.get("id").map(BatchId))
         .optional()?;
-    if let Some(found) = found {
-        return Ok(found);
-    }
-    conn.prepare_cached(
-        "INSERT INTO batch (run_id, model, endpoint, token, server, status, requests, input_bytes, estimated_tokens, planned_at_ms)
-         VALUES (?1, ?2, ?3, ?4, ?5, 'planned', 0, 0, 0, ?6)",
-    )?
-    .execute(params![run.0, new.model, new.endpoint.as_str(), new.token, new.server, at.0])?;
-    Ok(BatchId(conn.last_insert_rowid()))
+    let batch = if let Some(found) = found {
+        found
+    } else {
+        book.prepare_cached(
+            "INSERT INTO batch (run_id, model, endpoint, token, server, status, requests, input_bytes, estimated_tokens, planned_at_ms)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'planned', 0, 0, 0, ?6)",
+        )?
+        .execute(params![run.0, new.model, new.endpoint.as_str(), new.token, new.server, at.0])?;
+        BatchId(book.last_insert_rowid())
+    };
+    book.remember_batch(&new.token, batch);
+    Ok(batch)
 }
 
 /// Counts a request that got a place.
-pub(super) fn seated(
-    conn: &Connection,
-    batch: BatchId,
-    (seat, attempt): (&Seat, AttemptId),
-) -> rusqlite::Result<()> {
+pub(super) fn seated(book: &Book<'_>, batch: BatchId, (seat, attempt): (&Seat, AttemptId)) {
     let line = seat.line_bytes + custom_id(&seat.batch.token, attempt).len() as u64;
+    let seat = Seats { requests: 1, bytes: line as i64, tokens: seat.tokens as i64 };
+    book.seated(batch, seat);
+}
+
+/// Puts on record what requests have brought to a batch.
+pub(super) fn fill(conn: &Connection, batch: BatchId, seats: Seats) -> rusqlite::Result<()> {
     let changed = conn
         .prepare_cached(
-            "UPDATE batch SET requests = requests + 1, input_bytes = input_bytes + ?2, estimated_tokens = estimated_tokens + ?3
+            "UPDATE batch SET requests = requests + ?2, input_bytes = input_bytes + ?3, estimated_tokens = estimated_tokens + ?4
              WHERE id = ?1 AND status = 'planned'",
         )?
-        .execute(params![batch.0, line as i64, seat.tokens as i64])?;
+        .execute(params![batch.0, seats.requests, seats.bytes, seats.tokens])?;
     if changed == 1 { Ok(()) } else { Err(contradiction("a batch that was sent took a request")) }
 }
 
 /// Moves a batch. Returns its status.
-pub(super) fn change(conn: &Connection, change: &BatchChange) -> rusqlite::Result<BatchStatus> {
+pub(super) fn change(book: &Book<'_>, change: &BatchChange) -> rusqlite::Result<BatchStatus> {
+    book.close_seats()?;
+    let conn: &Connection = book;
     let before = conn
         .prepare_cached("SELECT status FROM batch WHERE id = ?1")?
         .query_row([change.batch.0], |row| status_of(row, "status"))?;
@@ -265,10 +276,8 @@ impl Store {
                 "SELECT batch.id AS id, coalesce(cost, 0) AS cost, coalesce(answered, 0) AS answered,
                         coalesce(unpriced, 0) AS unpriced, coalesce(strays, 0) AS strays
                  FROM batch
-                 LEFT JOIN (SELECT batch_id, sum(cost_nanousd) AS cost, sum(outcome = 'answered') AS answered,
-                                   sum((input_tokens IS NOT NULL OR outcome IN ('answered', 'truncated'))
-                                       AND cost_nanousd IS NULL) AS unpriced
-                            FROM attempt WHERE batch_id IS NOT NULL GROUP BY batch_id) AS spent
+                 LEFT JOIN (SELECT batch_id, sum(cost_nanousd) AS cost, sum(answered) AS answered, sum(unpriced) AS unpriced
+                            FROM attempt_sum GROUP BY batch_id) AS spent
                  ON spent.batch_id = batch.id
                  LEFT JOIN (SELECT batch_id, count(*) AS strays FROM stray_line GROUP BY batch_id) AS others
                  ON others.batch_id = batch.id",

@@ -6,6 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::book::Book;
 use super::codec::{Packed, Unpacker};
 use super::ledger::{self, Settlement};
 use super::{Codec, Store, StoreError};
@@ -111,18 +112,18 @@ pub struct LineOwner {
 
 /// Puts lines on record. Returns what became of the requests that they moved.
 pub(super) fn lines(
-    conn: &Connection,
+    book: &Book<'_>,
     batch: BatchId,
     (lines, at): (&[ResultLine], UnixMs),
 ) -> rusqlite::Result<Vec<LineSettled>> {
     let mut moved = Vec::new();
     for (index, line) in lines.iter().enumerate() {
         match &line.kind {
-            LineKind::Stray(why, raw) => stray(conn, batch, (line, *why, raw), at)?,
+            LineKind::Stray(why, raw) => stray(book, batch, (line, *why, raw), at)?,
             LineKind::Settles(settlement) => {
-                if let Some((state, before)) = settle(conn, batch, (line, settlement))? {
+                if let Some((state, before)) = settle(book, batch, (line, settlement))? {
                     moved
-                        .push(LineSettled { index, ..settled(conn, settlement, (state, before))? });
+                        .push(LineSettled { index, ..settled(book, settlement, (state, before))? });
                 }
             }
         }
@@ -132,11 +133,11 @@ pub(super) fn lines(
 
 /// Settles up to `limit` attempts of a batch that got no line.
 pub(super) fn missing(
-    conn: &Connection,
+    book: &Book<'_>,
     batch: BatchId,
     ((class, error), limit, at): ((FailureClass, &str), u32, UnixMs),
 ) -> rusqlite::Result<Vec<LineSettled>> {
-    let open: Vec<(i64, i64, NanoUsd)> = conn
+    let open: Vec<(i64, i64, NanoUsd)> = book
         .prepare_cached(
             "SELECT id, request_id, coalesce(reserved_nanousd, 0) AS counted FROM attempt
              WHERE batch_id = ?1 AND outcome IS NULL ORDER BY id LIMIT ?2",
@@ -148,7 +149,7 @@ pub(super) fn missing(
     if open.is_empty() {
         return Ok(Vec::new());
     }
-    let cost = bill_of_silence(silence(conn, batch)?);
+    let cost = bill_of_silence(silence(book, batch)?);
     let mut moved = Vec::with_capacity(open.len());
     for (index, (attempt, request, before)) in open.into_iter().enumerate() {
         let settlement = Settlement {
@@ -156,8 +157,8 @@ pub(super) fn missing(
             cost,
             ..Settlement::bare((AttemptId(attempt), RequestId(request)), Outcome::Failed(class), at)
         };
-        let state = ledger::settle(conn, &settlement)?;
-        moved.push(LineSettled { index, ..settled(conn, &settlement, (state, before))? });
+        let state = ledger::settle(book, &settlement, None)?;
+        moved.push(LineSettled { index, ..settled(book, &settlement, (state, before))? });
     }
     Ok(moved)
 }
@@ -240,11 +241,11 @@ struct Standing {
 }
 
 fn settle(
-    conn: &Connection,
+    book: &Book<'_>,
     batch: BatchId,
     (line, settlement): (&ResultLine, &Settlement),
 ) -> rusqlite::Result<Option<(State, NanoUsd)>> {
-    let standing = conn
+    let standing = book
         .prepare_cached(
             "SELECT outcome, result_file, result_line, coalesce(cost_nanousd, reserved_nanousd, 0) AS counted,
                     EXISTS (SELECT 1 FROM request WHERE request.id = attempt.request_id AND request.attempt_id = attempt.id
@@ -265,7 +266,7 @@ fn settle(
     let raw = settlement.reply.as_ref();
     let Some(standing) = standing else {
         if let Some(raw) = raw {
-            stray(conn, batch, (line, Stray::Unknown, raw), settlement.at)?;
+            stray(book, batch, (line, Stray::Unknown, raw), settlement.at)?;
         }
         return Ok(None);
     };
@@ -275,20 +276,18 @@ fn settle(
         .is_some_and(|(file, number)| file == line.file.as_str() && *number == line.number);
     let state = match standing.outcome.as_deref() {
         _ if is_read_again => return Ok(None),
-        None => ledger::settle(conn, settlement)?,
+        None => ledger::settle(book, settlement, Some((line.file, line.number)))?,
         Some("failed") if standing.decides && settlement.outcome.has_text() => {
-            keep_replaced(conn, (batch, settlement.attempt), settlement.at)?;
-            ledger::amend(conn, settlement)?
+            keep_replaced(book, (batch, settlement.attempt), settlement.at)?;
+            ledger::amend(book, settlement, (line.file, line.number))?
         }
         Some(_) => {
             if let Some(raw) = raw {
-                stray(conn, batch, (line, Stray::Doubled, raw), settlement.at)?;
+                stray(book, batch, (line, Stray::Doubled, raw), settlement.at)?;
             }
             return Ok(None);
         }
     };
-    conn.prepare_cached("UPDATE attempt SET result_file = ?2, result_line = ?3 WHERE id = ?1")?
-        .execute(params![settlement.attempt.0, line.file.as_str(), line.number as i64])?;
     Ok(Some((state, standing.counted)))
 }
 

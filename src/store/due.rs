@@ -72,13 +72,16 @@ impl Store {
         Ok(prompts.iter().map(of).collect())
     }
 
-    /// Groups the requests of live rows and live prompts by what decides whether they are due: those that are answered, which
-    /// nothing can make due, all together. Attempts beyond `max_attempts` make no difference and are not told apart.
+    /// Groups the requests of live rows and live prompts by what decides whether they are due: those that are answered or in
+    /// a batch, which nothing can make due, all together. Attempts beyond `max_attempts` make no difference and are not told
+    /// apart.
     pub fn due_groups(&self, max_attempts: u32) -> Result<Vec<(PromptId, Group)>, StoreError> {
-        let answered = self.answered()?.into_iter().map(|(prompt, count)| {
-            let group = Group { state: State::Answered, attempts_used: 0, max_tokens: None, count };
-            Ok((prompt, group))
-        });
+        let many = [State::Answered, State::InBatch];
+        let counted = self.counts()?.into_iter().filter(|(_, state, _)| many.contains(state)).map(
+            |(prompt, state, count)| {
+                Ok((prompt, Group { state, attempts_used: 0, max_tokens: None, count }))
+            },
+        );
         self.conn
             .prepare_cached(
                 "SELECT request.prompt_id AS prompt_id, request.state AS state, request.error_class AS error_class,
@@ -87,7 +90,7 @@ impl Store {
                  FROM request
                  JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
                  JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
-                 WHERE request.state <> 'answered'
+                 WHERE request.state <> 'answered' AND request.state <> 'in_batch'
                  GROUP BY 1, 2, 3, 4, 5",
             )
             .and_then(|mut query| {
@@ -101,30 +104,32 @@ impl Store {
                         };
                         Ok((PromptId(row.get("prompt_id")?), group))
                     })?
-                    .chain(answered)
+                    .chain(counted)
                     .collect()
             })
             .map_err(|error| self.named(error))
     }
 
-    /// Counts the answered requests of live rows, for each live prompt that has some.
+    /// Counts the requests of live rows, for each live prompt and state that has some.
     ///
-    /// They are what was made and is neither open nor of a row that has left. So small indexes are asked, and neither
-    /// bodies nor cells are read, however many answers there are.
-    pub(super) fn answered(&self) -> Result<Vec<(PromptId, u64)>, StoreError> {
+    /// What stands in the file is counted over all rows; those that have left are looked up and taken off.
+    pub(super) fn counts(&self) -> Result<Vec<(PromptId, State, u64)>, StoreError> {
         self.conn
             .prepare_cached(
-                "SELECT id, (SELECT count(*) FROM request WHERE prompt_id = prompt.id)
-                        - (SELECT count(*) FROM request WHERE prompt_id = prompt.id AND state <> 'answered')
-                        - (SELECT count(*) FROM row
-                           CROSS JOIN request ON request.prompt_id = prompt.id AND request.row_id = row.id
-                           WHERE row.retired_at_ms IS NOT NULL AND request.state = 'answered') AS found
-                 FROM prompt WHERE retired_at_ms IS NULL",
+                "SELECT prompt_id, state, nullif(error_class, '') AS error_class, max(sum(requests), 0) AS found
+                 FROM (SELECT prompt_id, state, error_class, requests FROM request_count
+                       UNION ALL
+                       SELECT prompt_id, state, coalesce(error_class, ''), -1 FROM row
+                       CROSS JOIN request ON request.row_id = row.id
+                       WHERE row.retired_at_ms IS NOT NULL)
+                 JOIN prompt ON prompt.id = prompt_id AND prompt.retired_at_ms IS NULL
+                 GROUP BY 1, 2, 3 HAVING sum(requests) > 0",
             )
             .and_then(|mut query| {
                 query
-                    .query_map([], |row| Ok((PromptId(row.get("id")?), row.get("found")?)))?
-                    .filter(|found| !matches!(found, Ok((_, 0))))
+                    .query_map([], |row| {
+                        Ok((PromptId(row.get("prompt_id")?), state_of(row)?, row.get("found")?))
+                    })?
                     .collect()
             })
             .map_err(|error| self.named(error))
@@ -229,6 +234,44 @@ impl Store {
                     .collect()
             })
             .map_err(|error| self.named(error))
+    }
+
+    /// Returns up to which row it is known that no live one is without a request for a prompt. Where it knows of less, a run
+    /// looks at more rows than it has to.
+    pub fn asked_upto(&self, prompt: PromptId) -> Result<RowId, StoreError> {
+        self.conn
+            .prepare_cached("SELECT asked_upto FROM prompt WHERE id = ?1")
+            .and_then(|mut query| {
+                query.query_row([prompt.0], |row| row.get("asked_upto").map(RowId))
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Looks on from a row up to which no live one is without a request for a prompt, at most up to `last`, and returns how far
+    /// that holds.
+    pub fn asked_since(
+        &self,
+        prompt: PromptId,
+        (known, last): (RowId, RowId),
+    ) -> Result<RowId, StoreError> {
+        self.conn
+            .prepare_cached(
+                "SELECT coalesce((SELECT row.id - 1 FROM row
+                                  LEFT JOIN request ON request.row_id = row.id AND request.prompt_id = ?1 AND request.sample = 1
+                                  WHERE row.retired_at_ms IS NULL AND row.id > ?2 AND row.id <= ?3 AND request.id IS NULL
+                                  ORDER BY row.id LIMIT 1), max(?2, ?3)) AS upto",
+            )
+            .and_then(|mut query| {
+                query.query_row([prompt.0, known.0, last.0], |row| row.get("upto").map(RowId))
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Counts the live rows that have no request for a prompt.
+    pub fn unasked(&self, prompt: PromptId) -> Result<u64, StoreError> {
+        let mine = self.counts()?.into_iter().filter(|(of, _, _)| *of == prompt);
+        let made: u64 = mine.map(|(_, _, found)| found).sum();
+        Ok(self.live_rows()?.saturating_sub(made))
     }
 
     /// Returns the columns of the live rows' sources, in order of first appearance.

@@ -8,12 +8,14 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::batches;
+use super::book::{Book, Facts, Sums};
 use super::codec::Packed;
+use super::collect::ResultFile;
 use super::due::state_of;
 use super::promise::{NewBody, Promise, PromiseFor, Promised, Twin, Way};
 use crate::domain::{
-    AttemptId, DictionaryId, FailureClass, Fingerprint, NanoUsd, Outcome, PromptId, RequestId,
-    RowId, State, UnixMs, Usage,
+    AttemptId, BatchId, DictionaryId, FailureClass, Fingerprint, NanoUsd, Outcome, PromptId,
+    RequestId, RowId, State, UnixMs, Usage,
 };
 use crate::machine::request::{Move, next};
 
@@ -69,24 +71,62 @@ impl Settlement {
     }
 }
 
+/// In which result file of its batch a reply stood, and on which line, counted from 1.
+pub(super) type Place = (ResultFile, u64);
+
 /// Records a promise, unless a twin makes it needless.
-pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<Promised> {
-    let (request, standing, body) = match &promise.request {
-        PromiseFor::New { row, prompt, body } => {
-            (insert_request(conn, *row, *prompt, body)?, Standing::NEW, body)
-        }
+pub(super) fn promise(book: &Book<'_>, promise: &Promise) -> rusqlite::Result<Promised> {
+    match &promise.request {
+        PromiseFor::New { row, prompt, body } => promise_new(book, promise, (*row, *prompt, body)),
         PromiseFor::Existing { request, body } => {
-            give_body(conn, *request, body)?;
-            (*request, standing(conn, *request)?, body)
+            give_body(book, *request, body)?;
+            promise_existing(book, promise, (*request, body))
         }
-    };
+    }
+}
+
+/// Most requests are promised the moment they are made, and are written once.
+fn promise_new(
+    book: &Book<'_>,
+    promise: &Promise,
+    (row, prompt, body): (RowId, PromptId, &NewBody),
+) -> rusqlite::Result<Promised> {
+    if promise.reuse && has_twin(book, None, &body.fingerprint)? {
+        let request = insert_request(book, (row, prompt, body), None)?;
+        book.moved(prompt, None, State::Pending);
+        return promise_existing(book, promise, (request, body));
+    }
+    let state = moved(State::Pending, Move::Promise(promise.way.route()))?;
+    let request = book
+        .prepare_cached("SELECT coalesce(max(id), 0) + 1 AS next FROM request")?
+        .query_row([], |row| row.get("next").map(RequestId))?;
+    let (attempt, batch) = insert_attempt(book, promise, (request, 1))?;
+    let made = insert_request(
+        book,
+        (row, prompt, body),
+        Some(First { state, attempt, max_tokens: promise.max_tokens }),
+    )?;
+    if made != request {
+        return Err(contradiction("a request got another number than the next"));
+    }
+    book.moved(prompt, None, state);
+    count_promised(book, promise, ((prompt, batch), body.packed.plain_bytes as i64));
+    Ok(Promised::Sent { request, attempt, number: 1, batch })
+}
+
+fn promise_existing(
+    book: &Book<'_>,
+    promise: &Promise,
+    (request, body): (RequestId, &NewBody),
+) -> rusqlite::Result<Promised> {
+    let standing = standing(book, request)?;
     if matches!(standing.state, State::InFlight | State::InBatch | State::Answered) {
         return Ok(Promised::Taken { request });
     }
     if promise.reuse {
-        match twin(conn, request, standing.asked_at_ms, &body.fingerprint)? {
+        match twin(book, request, standing.asked_at_ms, &body.fingerprint)? {
             Some((twin, Some(attempt))) => {
-                let state = share(conn, request, twin, attempt)?;
+                let state = share(book, request, twin, attempt)?;
                 return Ok(Promised::Shared { request, state });
             }
             Some((twin, None)) => return Ok(Promised::Wait { request, twin }),
@@ -98,15 +138,32 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
     let number = standing.attempts + 1;
     // Whoever shared what a twin came to, and its count with it, counts for itself again.
     let used = if standing.is_lent {
-        own_attempts_used(conn, request, standing.asked_at_ms)?
+        own_attempts_used(book, request, standing.asked_at_ms)?
     } else {
         standing.attempts_used
     };
+    let (attempt, batch) = insert_attempt(book, promise, (request, number))?;
+    book.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempt_id = ?3, attempts = ?4, max_tokens = ?5,
+                attempts_used = ?6, is_lent = 0
+         WHERE id = ?1",
+    )?
+    .execute(params![request.0, state.as_str(), attempt.0, number, promise.max_tokens, used])?;
+    book.moved(standing.prompt, Some(standing.state), state);
+    count_promised(book, promise, ((standing.prompt, batch), standing.body_bytes));
+    Ok(Promised::Sent { request, attempt, number, batch })
+}
+
+fn insert_attempt(
+    book: &Book<'_>,
+    promise: &Promise,
+    (request, number): (RequestId, u32),
+) -> rusqlite::Result<(AttemptId, Option<BatchId>)> {
     let batch = match &promise.way {
         Way::Realtime => None,
-        Way::Batch(seat) => Some(batches::id_of(conn, &seat.batch, (promise.run, promise.at))?),
+        Way::Batch(seat) => Some(batches::id_of(book, &seat.batch, (promise.run, promise.at))?),
     };
-    conn.prepare_cached(
+    book.prepare_cached(
         "INSERT INTO attempt (request_id, number, run_id, route, max_tokens, body, body_dictionary_id, promised_at_ms, batch_id, reserved_nanousd)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
@@ -122,50 +179,71 @@ pub(super) fn promise(conn: &Connection, promise: &Promise) -> rusqlite::Result<
         batch.map(|batch| batch.0),
         promise.reserved.map(|reserved| reserved.0)
     ])?;
-    let attempt = AttemptId(conn.last_insert_rowid());
+    let attempt = AttemptId(book.last_insert_rowid());
     if let (Way::Batch(seat), Some(batch)) = (&promise.way, batch) {
-        batches::seated(conn, batch, (seat, attempt))?;
+        batches::seated(book, batch, (seat, attempt));
     }
-    conn.prepare_cached(
-        "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempt_id = ?3, attempts = ?4, max_tokens = ?5,
-                attempts_used = ?6
-         WHERE id = ?1",
-    )?
-    .execute(params![request.0, state.as_str(), attempt.0, number, promise.max_tokens, used])?;
-    Ok(Promised::Sent { request, attempt, number, batch })
+    Ok((attempt, batch))
+}
+
+fn count_promised(
+    book: &Book<'_>,
+    promise: &Promise,
+    ((prompt, batch), body_bytes): ((PromptId, Option<BatchId>), i64),
+) {
+    let promised = Facts {
+        outcome: None,
+        usage: None,
+        cost: None,
+        reserved: promise.reserved,
+        max_tokens: promise.max_tokens,
+        body_bytes,
+    };
+    let way = (prompt, batch.map_or(0, |batch| batch.0));
+    book.attempted(way, Sums::default(), promised.sums());
 }
 
 /// Settles an attempt, with the request's state, sums and error. Returns the state.
-pub(super) fn settle(conn: &Connection, settled: &Settlement) -> rusqlite::Result<State> {
-    outcome(conn, settled, Settling::First)
+pub(super) fn settle(
+    book: &Book<'_>,
+    settled: &Settlement,
+    place: Option<Place>,
+) -> rusqlite::Result<State> {
+    let before = ground(book, settled)?;
+    outcome(book, (settled, place), (Settling::First, before))
 }
 
 /// Settles an attempt anew, for which a later line of the same batch brought text after an earlier one told of a
 /// failure. Whoever shared the failure shares the text, also where it could not be rendered again since. Returns the
 /// state.
-pub(super) fn amend(conn: &Connection, settled: &Settlement) -> rusqlite::Result<State> {
-    let failed = standing(conn, settled.request)?.state;
+pub(super) fn amend(
+    book: &Book<'_>,
+    settled: &Settlement,
+    place: Place,
+) -> rusqlite::Result<State> {
+    let before = ground(book, settled)?;
+    let failed = before.state;
     // One attempt is billed once, so what the failure was said to cost is not counted beside the text.
-    conn.prepare_cached(
+    book.prepare_cached(
         "UPDATE attempt SET outcome = NULL, settled_at_ms = NULL, error_class = NULL, input_tokens = NULL,
                 cached_tokens = NULL, cache_write_tokens = NULL, output_tokens = NULL, reasoning_tokens = NULL,
                 cost_nanousd = NULL
          WHERE id = ?1",
     )?
     .execute([settled.attempt.0])?;
-    conn.prepare_cached(
+    book.prepare_cached(
         "UPDATE request SET (input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd) =
                 (SELECT coalesce(sum(input_tokens), 0), coalesce(sum(cached_tokens), 0), coalesce(sum(output_tokens), 0),
                         coalesce(sum(reasoning_tokens), 0), sum(cost_nanousd) FROM attempt WHERE request_id = ?1)
          WHERE id = ?1",
     )?
     .execute([settled.request.0])?;
-    let state = outcome(conn, settled, Settling::Anew)?;
+    let state = outcome(book, (settled, Some(place)), (Settling::Anew, before))?;
     let class = failed.class().map(FailureClass::as_str);
-    let sharing: Vec<i64> = conn
+    let sharing: Vec<i64> = book
         .prepare_cached(
             "SELECT id FROM request
-             WHERE attempt_id = ?1 AND id <> ?2 AND state = 'failed' AND error_class IN (?3, ?4)",
+             WHERE attempt_id = ?1 AND is_lent = 1 AND id <> ?2 AND state = 'failed' AND error_class IN (?3, ?4)",
         )?
         .query_map(
             params![
@@ -180,7 +258,9 @@ pub(super) fn amend(conn: &Connection, settled: &Settlement) -> rusqlite::Result
     for request in sharing {
         let state = moved(failed, Move::Amend(settled.outcome))?;
         let twin = Twin { request: settled.request, state };
-        take_over(conn, RequestId(request), (twin, settled.attempt))?;
+        let request = RequestId(request);
+        let sharing = standing(book, request)?;
+        take_over(book, (request, &sharing), (twin, settled.attempt))?;
     }
     Ok(state)
 }
@@ -191,18 +271,81 @@ enum Settling {
     Anew,
 }
 
-fn outcome(conn: &Connection, settled: &Settlement, settling: Settling) -> rusqlite::Result<State> {
+/// What an attempt and its request stand on before the attempt is settled.
+struct Ground {
+    prompt: PromptId,
+    state: State,
+    batch: i64,
+    facts: Facts,
+}
+
+fn ground(book: &Book<'_>, settled: &Settlement) -> rusqlite::Result<Ground> {
+    book.prepare_cached(
+        "SELECT request.prompt_id AS prompt_id, request.state AS state, request.error_class AS error_class, body_bytes,
+                coalesce(batch_id, 0) AS batch_id, outcome, attempt.error_class AS failed_with, attempt.max_tokens AS max_tokens,
+                attempt.input_tokens AS input, attempt.cached_tokens AS cached, cache_write_tokens AS cache_write,
+                attempt.output_tokens AS output, attempt.reasoning_tokens AS reasoning,
+                attempt.cost_nanousd AS cost, reserved_nanousd
+         FROM attempt JOIN request ON request.id = attempt.request_id
+         WHERE attempt.id = ?1 AND request.id = ?2",
+    )?
+    .query_row(params![settled.attempt.0, settled.request.0], |row| {
+        Ok(Ground {
+            prompt: PromptId(row.get("prompt_id")?),
+            state: state_of(row)?,
+            batch: row.get("batch_id")?,
+            facts: facts(row)?,
+        })
+    })
+}
+
+fn facts(row: &Row<'_>) -> rusqlite::Result<Facts> {
+    let outcome: Option<String> = row.get("outcome")?;
+    let class: Option<String> = row.get("failed_with")?;
+    let outcome = match outcome {
+        None => None,
+        Some(word) => Some(
+            Outcome::parse(&word, class.as_deref())
+                .ok_or_else(|| rusqlite::Error::InvalidColumnName(format!("outcome {word}")))?,
+        ),
+    };
+    let usage = match row.get::<_, Option<u64>>("input")? {
+        None => None,
+        Some(input) => Some(Usage {
+            input,
+            cached: row.get::<_, Option<u64>>("cached")?.unwrap_or_default(),
+            cache_write: row.get::<_, Option<u64>>("cache_write")?.unwrap_or_default(),
+            output: row.get::<_, Option<u64>>("output")?.unwrap_or_default(),
+            reasoning: row.get::<_, Option<u64>>("reasoning")?.unwrap_or_default(),
+        }),
+    };
+    Ok(Facts {
+        outcome,
+        usage,
+        cost: row.get::<_, Option<i64>>("cost")?.map(NanoUsd),
+        reserved: row.get::<_, Option<i64>>("reserved_nanousd")?.map(NanoUsd),
+        max_tokens: row.get("max_tokens")?,
+        body_bytes: row.get::<_, Option<i64>>("body_bytes")?.unwrap_or_default(),
+    })
+}
+
+fn outcome(
+    book: &Book<'_>,
+    (settled, place): (&Settlement, Option<Place>),
+    (settling, before): (Settling, Ground),
+) -> rusqlite::Result<State> {
     let class = match settled.outcome {
         Outcome::Failed(class) => Some(class),
         Outcome::Answered | Outcome::Truncated | Outcome::InDoubt => None,
     };
     let usage = settled.usage;
-    let changed = conn
+    let changed = book
         .prepare_cached(
             "UPDATE attempt SET settled_at_ms = ?2, outcome = ?3, error_class = ?4, error = ?5, status_code = ?6,
                     provider_request_id = ?7, served_model = ?8, finish_reason = ?9, input_tokens = ?10,
                     cached_tokens = ?11, output_tokens = ?12, reasoning_tokens = ?13, cost_nanousd = ?14,
-                    answer = ?15, reply = ?16, reply_dictionary_id = ?17, reply_bytes = ?18, cache_write_tokens = ?19
+                    answer = ?15, reply = ?16, reply_dictionary_id = ?17, reply_bytes = ?18, cache_write_tokens = ?19,
+                    result_file = ?20, result_line = ?21
              WHERE id = ?1 AND outcome IS NULL",
         )?
         .execute(params![
@@ -225,20 +368,25 @@ fn outcome(conn: &Connection, settled: &Settlement, settling: Settling) -> rusql
             settled.reply.as_ref().and_then(|reply| reply.dictionary).map(|id| id.0),
             settled.reply.as_ref().map(|reply| reply.plain_bytes as i64),
             usage.map(|usage| usage.cache_write as i64),
+            place.map(|(file, _)| file.as_str()),
+            place.map(|(_, number)| number as i64),
         ])?;
     if changed != 1 {
         return Err(contradiction("an attempt was settled twice"));
     }
-    let before = standing(conn, settled.request)?.state;
     let (event, given_back) = match settling {
         Settling::First => (Move::Settle(settled.outcome), false),
         Settling::Anew => {
-            (Move::Amend(settled.outcome), before.class().is_some_and(FailureClass::uses_attempt))
+            let used = before.state.class().is_some_and(FailureClass::uses_attempt);
+            (Move::Amend(settled.outcome), used)
         }
     };
-    let state = moved(before, event)?;
+    let state = moved(before.state, event)?;
+    book.moved(before.prompt, Some(before.state), state);
+    let after = Facts { outcome: Some(settled.outcome), usage, cost: settled.cost, ..before.facts };
+    book.attempted((before.prompt, before.batch), before.facts.sums(), after.sums());
     let usage = usage.unwrap_or_default();
-    conn.prepare_cached(
+    book.prepare_cached(
         "UPDATE request SET state = ?2, error_class = ?3, error = ?4, attempts_used = max(attempts_used + ?5, 0),
                 input_tokens = input_tokens + ?6, cached_tokens = cached_tokens + ?7,
                 output_tokens = output_tokens + ?8, reasoning_tokens = reasoning_tokens + ?9,
@@ -262,7 +410,7 @@ fn outcome(conn: &Connection, settled: &Settlement, settling: Settling) -> rusql
 
 /// Lets a request share what another one with the same body came to. Returns its state.
 pub(super) fn share(
-    conn: &Connection,
+    book: &Book<'_>,
     request: RequestId,
     twin: Twin,
     attempt: AttemptId,
@@ -275,25 +423,26 @@ pub(super) fn share(
             return Err(contradiction("a reply was shared that is not there"));
         }
     };
-    let own: bool = conn
+    let own: bool = book
         .prepare_cached("SELECT request_id = ?2 AS own FROM attempt WHERE id = ?1")?
         .query_row(params![attempt.0, request.0], |row| row.get("own"))?;
     if own {
         return Err(contradiction("a request cannot be lent its own attempt"));
     }
-    let state = moved(standing(conn, request)?.state, Move::Release)?;
+    let standing = standing(book, request)?;
+    let state = moved(standing.state, Move::Release)?;
     let state = moved(state, Move::Share(outcome))?;
-    take_over(conn, request, (Twin { state, ..twin }, attempt))?;
+    take_over(book, (request, &standing), (Twin { state, ..twin }, attempt))?;
     Ok(state)
 }
 
 fn take_over(
-    conn: &Connection,
-    request: RequestId,
+    book: &Book<'_>,
+    (request, standing): (RequestId, &Standing),
     (twin, attempt): (Twin, AttemptId),
 ) -> rusqlite::Result<()> {
-    conn.prepare_cached(
-        "UPDATE request SET state = ?2, error_class = ?3, attempt_id = ?4,
+    book.prepare_cached(
+        "UPDATE request SET state = ?2, error_class = ?3, attempt_id = ?4, is_lent = 1,
                 error = (SELECT twin.error FROM request AS twin WHERE twin.id = ?5),
                 attempts_used = (SELECT twin.attempts_used FROM request AS twin WHERE twin.id = ?5),
                 max_tokens = (SELECT twin.max_tokens FROM request AS twin WHERE twin.id = ?5)
@@ -306,38 +455,43 @@ fn take_over(
         attempt.0,
         twin.request.0
     ])?;
+    book.moved(standing.prompt, Some(standing.state), twin.state);
     Ok(())
 }
 
 /// Lets a request share what its twin has come to by now.
 pub(super) fn share_now(
-    conn: &Connection,
+    book: &Book<'_>,
     request: RequestId,
     twin: RequestId,
 ) -> rusqlite::Result<State> {
-    let (state, attempt) = conn
+    let (state, attempt) = book
         .prepare_cached("SELECT state, error_class, attempt_id FROM request WHERE id = ?1")?
         .query_row([twin.0], |row| {
             Ok((state_of(row)?, row.get::<_, Option<i64>>("attempt_id")?))
         })?;
     let attempt = attempt.ok_or_else(|| contradiction("a shared request has no attempt"))?;
-    share(conn, request, Twin { request: twin, state }, AttemptId(attempt))
+    share(book, request, Twin { request: twin, state }, AttemptId(attempt))
 }
 
 /// Records that a row's request could not be made.
 pub(super) fn not_rendered(
-    conn: &Connection,
+    book: &Book<'_>,
     (row, prompt): (RowId, PromptId),
     existing: Option<RequestId>,
     error: &str,
 ) -> rusqlite::Result<RequestId> {
-    let request = match existing {
-        Some(request) => request,
-        None => insert_bare(conn, row, prompt)?,
+    let request = if let Some(request) = existing {
+        request
+    } else {
+        book.moved(prompt, None, State::Pending);
+        insert_bare(book, row, prompt)?
     };
-    let state = moved(standing(conn, request)?.state, Move::Release)?;
+    let standing = standing(book, request)?;
+    let state = moved(standing.state, Move::Release)?;
     let state = moved(state, Move::NotRendered)?;
-    conn.prepare_cached(
+    book.moved(standing.prompt, Some(standing.state), state);
+    book.prepare_cached(
         "UPDATE request SET state = ?2, error_class = ?3, error = ?4 WHERE id = ?1",
     )?
     .execute(params![
@@ -362,6 +516,13 @@ pub(super) fn ask_in_words(
     Ok(())
 }
 
+/// Records up to which row no live one is without a request for a prompt. What is on record is never lowered by it.
+pub(super) fn asked_upto(conn: &Connection, prompt: PromptId, row: RowId) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE prompt SET asked_upto = max(asked_upto, ?2) WHERE id = ?1")?
+        .execute(params![prompt.0, row.0])?;
+    Ok(())
+}
+
 /// Records a dictionary.
 pub(super) fn dictionary(
     conn: &Connection,
@@ -376,13 +537,15 @@ pub(super) fn dictionary(
 
 /// Moves a request back to pending because a person asks; from then on its attempts count anew.
 pub(super) fn reopen(
-    conn: &Connection,
+    book: &Book<'_>,
     request: RequestId,
     max_tokens: Option<u32>,
     now: UnixMs,
 ) -> rusqlite::Result<State> {
-    let state = moved(standing(conn, request)?.state, Move::Ask)?;
-    conn.prepare_cached(
+    let standing = standing(book, request)?;
+    let state = moved(standing.state, Move::Ask)?;
+    book.moved(standing.prompt, Some(standing.state), state);
+    book.prepare_cached(
         "UPDATE request SET state = ?2, error_class = NULL, error = NULL, attempts_used = 0,
                 asked_at_ms = ?3, max_tokens = coalesce(?4, max_tokens)
          WHERE id = ?1",
@@ -392,38 +555,29 @@ pub(super) fn reopen(
 }
 
 struct Standing {
+    prompt: PromptId,
     state: State,
     attempts: u32,
     attempts_used: u32,
     asked_at_ms: Option<i64>,
+    body_bytes: i64,
     /// Whether the state stands on another request's attempt.
     is_lent: bool,
 }
 
-impl Standing {
-    /// Of a request that has just been made.
-    const NEW: Self = Self {
-        state: State::Pending,
-        attempts: 0,
-        attempts_used: 0,
-        asked_at_ms: None,
-        is_lent: false,
-    };
-}
-
 fn standing(conn: &Connection, request: RequestId) -> rusqlite::Result<Standing> {
     conn.prepare_cached(
-        "SELECT state, error_class, attempts, attempts_used, asked_at_ms,
-                attempt_id IS NOT NULL AND NOT EXISTS (
-                    SELECT 1 FROM attempt WHERE attempt.id = attempt_id AND request_id = request.id) AS is_lent
+        "SELECT prompt_id, state, error_class, attempts, attempts_used, asked_at_ms, coalesce(body_bytes, 0) AS body_bytes, is_lent
          FROM request WHERE id = ?1",
     )?
     .query_row([request.0], |row| {
         Ok(Standing {
+            prompt: PromptId(row.get("prompt_id")?),
             state: state_of(row)?,
             attempts: row.get("attempts")?,
             attempts_used: row.get("attempts_used")?,
             asked_at_ms: row.get("asked_at_ms")?,
+            body_bytes: row.get("body_bytes")?,
             is_lent: row.get("is_lent")?,
         })
     })
@@ -448,15 +602,23 @@ fn own_attempts_used(
     Ok(used)
 }
 
+/// What a request that is promised as it is made starts with.
+struct First {
+    state: State,
+    attempt: AttemptId,
+    max_tokens: Option<u32>,
+}
+
 fn insert_request(
     conn: &Connection,
-    row: RowId,
-    prompt: PromptId,
-    body: &NewBody,
+    (row, prompt, body): (RowId, PromptId, &NewBody),
+    first: Option<First>,
 ) -> rusqlite::Result<RequestId> {
+    let state = first.as_ref().map_or(State::Pending, |first| first.state);
     conn.prepare_cached(
-        "INSERT INTO request (prompt_id, row_id, sample, fingerprint, body, body_dictionary_id, body_bytes, state)
-         VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, 'pending')",
+        "INSERT INTO request (prompt_id, row_id, sample, fingerprint, body, body_dictionary_id, body_bytes, state, attempt_id,
+                              attempts, max_tokens)
+         VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         prompt.0,
@@ -464,7 +626,11 @@ fn insert_request(
         body.fingerprint.0,
         body.packed.bytes,
         body.packed.dictionary.map(|id| id.0),
-        body.packed.plain_bytes as i64
+        body.packed.plain_bytes as i64,
+        state.as_str(),
+        first.as_ref().map(|first| first.attempt.0),
+        i64::from(first.is_some()),
+        first.and_then(|first| first.max_tokens),
     ])?;
     Ok(RequestId(conn.last_insert_rowid()))
 }
@@ -502,14 +668,7 @@ fn twin(
     asked_at_ms: Option<i64>,
     fingerprint: &Fingerprint,
 ) -> rusqlite::Result<Option<(Twin, Option<AttemptId>)>> {
-    // Most bodies have no twin at all, and the whole question has to sort.
-    let is_alone = !conn
-        .prepare_cached(
-            "SELECT 1 FROM request WHERE substr(fingerprint, 1, 8) = substr(?1, 1, 8) AND fingerprint = ?1
-                AND fingerprint IS NOT NULL AND id <> ?2",
-        )?
-        .exists(params![fingerprint.0, request.0])?;
-    if is_alone {
+    if !has_twin(conn, Some(request), fingerprint)? {
         return Ok(None);
     }
     conn.prepare_cached(
@@ -529,6 +688,19 @@ fn twin(
     )?
     .query_row(params![request.0, fingerprint.0, asked_at_ms], found_twin)
     .optional()
+}
+
+/// Says whether any other request has the same body: most have none, and to find the right one takes sorting.
+fn has_twin(
+    conn: &Connection,
+    request: Option<RequestId>,
+    fingerprint: &Fingerprint,
+) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM request WHERE substr(fingerprint, 1, 8) = substr(?1, 1, 8) AND fingerprint = ?1
+            AND fingerprint IS NOT NULL AND id IS NOT ?2",
+    )?
+    .exists(params![fingerprint.0, request.map(|request| request.0)])
 }
 
 fn found_twin(row: &Row<'_>) -> rusqlite::Result<(Twin, Option<AttemptId>)> {

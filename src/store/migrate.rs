@@ -13,16 +13,18 @@ use crate::domain::UnixMs;
 pub(super) const APPLICATION_ID: i32 = 0x4F56_524E;
 
 /// Every format there was, oldest first.
-const MIGRATIONS: [(&str, &str); 3] = [
+const MIGRATIONS: [(&str, &str); 4] = [
     ("first_format", include_str!("../../migrations/0001_first_format.sql")),
     ("batches", include_str!("../../migrations/0002_batches.sql")),
     ("money", include_str!("../../migrations/0003_money.sql")),
+    ("scale", include_str!("../../migrations/0004_scale.sql")),
 ];
 
 /// What shows a file of an older format, oldest first, as one of the newest to a connection that may not write.
 const UNMIGRATED: [&str; MIGRATIONS.len() - 1] = [
     include_str!("../../migrations/unmigrated/0001.sql"),
     include_str!("../../migrations/unmigrated/0002.sql"),
+    include_str!("../../migrations/unmigrated/0003.sql"),
 ];
 
 /// The format that this program writes.

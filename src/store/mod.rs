@@ -7,7 +7,7 @@
 //!
 //! Files, each named for the question it answers: `open` (is this a project, may I use it),
 //! `migrate` (which format is it), `project`, `prompts`, `add` (rows coming in), `due` (what is
-//! left), `promise` and `ledger` (promise and settle), `batches` and `collect`
+//! left), `promise` and `ledger` (promise and settle), `book` (what they add up to), `batches` and `collect`
 //! (jobs at a provider and what they bring), `recover` (what a crash left), `retry` (what a person asks
 //! for anew), `sample` (the rows of a pilot), `money` (what counts against a budget), `prices` (what tokens cost here),
 //! `rate_limits` (how fast may be sent), `learned` (what answers teach about those to come), `report`, `trail`, `answers` (what
@@ -20,6 +20,7 @@ mod answers;
 mod audit;
 mod backup;
 mod batches;
+mod book;
 mod codec;
 mod collect;
 mod due;
@@ -55,7 +56,7 @@ pub use audit::{
     AttemptEvidence, BatchEvidence, BoughtTwice, DictionaryEvidence, FileProblem, Gap,
     LentEvidence, MigrationEvidence, PackedEvidence, ProjectEvidence, PromptEvidence,
     RequestEvidence, RowEvidence, RunEvidence, SourceEvidence, StatusEvidence, StrayEvidence,
-    Taken,
+    Taken, WrongSum,
 };
 pub use backup::{Backup, leftovers};
 pub use batches::{BatchChange, BatchCost, BatchRecord, InputLine, NewBatch, SeenBatch};

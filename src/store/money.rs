@@ -1,9 +1,10 @@
 //! What counts against a budget: what was spent, what is set aside, and what nobody has put a price on yet.
 
-use rusqlite::Row;
+use std::collections::{BTreeMap, HashMap};
 
+use super::book::{self, Sums};
 use super::{Store, StoreError};
-use crate::domain::{ModelName, NanoUsd, Route, Usage};
+use crate::domain::{ModelName, NanoUsd, PromptId, Route, Usage};
 
 /// What counts against a budget, all that has left the table included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +36,9 @@ pub struct Unpriced {
     pub unlimited: u64,
 }
 
+/// A model, and the way to it.
+type By = (ModelName, Route);
+
 /// Tokens of one model by one route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokensUsed {
@@ -47,28 +51,64 @@ pub struct TokensUsed {
 }
 
 impl Store {
-    /// Sums the tokens that were billed, by model and route.
-    pub fn tokens_used(&self) -> Result<Vec<TokensUsed>, StoreError> {
+    /// Adds up what stands in the file: what attempts came to, by prompt and batch; batch 0 are calls.
+    pub(super) fn sums(&self) -> Result<Vec<(book::Way, Sums)>, StoreError> {
+        let sql =
+            format!("SELECT prompt_id, batch_id, {} FROM attempt_sum", Sums::COLUMNS.join(", "));
         self.conn
-            .prepare_cached(
-                "SELECT prompt.model AS model, attempt.route AS route, sum(attempt.input_tokens) AS input,
-                        sum(attempt.cached_tokens) AS cached, coalesce(sum(attempt.cache_write_tokens), 0) AS cache_write,
-                        sum(attempt.output_tokens) AS output, sum(attempt.reasoning_tokens) AS reasoning
-                 FROM attempt
-                 JOIN request ON request.id = attempt.request_id
-                 JOIN prompt ON prompt.id = request.prompt_id
-                 WHERE attempt.input_tokens IS NOT NULL
-                 GROUP BY 1, 2",
-            )
+            .prepare_cached(&sql)
             .and_then(|mut query| {
                 query
                     .query_map([], |row| {
-                        let (model, route) = model_and_route(row)?;
-                        Ok(TokensUsed { model, route, usage: usage(row)? })
+                        let way = (PromptId(row.get("prompt_id")?), row.get("batch_id")?);
+                        Ok((way, Sums::read(row)?))
                     })?
                     .collect()
             })
             .map_err(|error| self.named(error))
+    }
+
+    /// The same, by model and route.
+    fn sums_by_model(&self) -> Result<Vec<(By, Sums)>, StoreError> {
+        let mut by_model: BTreeMap<(String, &'static str), Sums> = BTreeMap::new();
+        let models = self.models()?;
+        for ((prompt, batch), sums) in self.sums()? {
+            let model = models.get(&prompt).cloned().unwrap_or_default();
+            let route = if batch == 0 { Route::Realtime } else { Route::Batch };
+            *by_model.entry((model, route.as_str())).or_default() += sums;
+        }
+        let named = |((model, route), sums): ((String, &'static str), Sums)| {
+            let unknown = || ModelName { provider: String::new(), model: model.clone() };
+            let route = if route == Route::Batch.as_str() { Route::Batch } else { Route::Realtime };
+            ((ModelName::parse(&model).unwrap_or_else(unknown), route), sums)
+        };
+        Ok(by_model.into_iter().map(named).collect())
+    }
+
+    fn models(&self) -> Result<HashMap<PromptId, String>, StoreError> {
+        self.conn
+            .prepare_cached("SELECT id, model FROM prompt")
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| Ok((PromptId(row.get("id")?), row.get("model")?)))?
+                    .collect()
+            })
+            .map_err(|error| self.named(error))
+    }
+
+    /// Sums the tokens that were billed, by model and route.
+    pub fn tokens_used(&self) -> Result<Vec<TokensUsed>, StoreError> {
+        let used = |((model, route), sums): ((ModelName, Route), Sums)| {
+            let usage = usage([
+                sums.input_tokens,
+                sums.cached_tokens,
+                sums.cache_write_tokens,
+                sums.output_tokens,
+                sums.reasoning_tokens,
+            ]);
+            (usage != Usage::default()).then_some(TokensUsed { model, route, usage })
+        };
+        Ok(self.sums_by_model()?.into_iter().filter_map(used).collect())
     }
 
     /// Sums what the replies have cost that live requests share with others: what was not paid a second time.
@@ -77,7 +117,7 @@ impl Store {
             .prepare_cached(
                 "SELECT coalesce(sum(shared.cost_nanousd), 0) AS cost FROM request
                  JOIN attempt AS shared ON shared.id = request.attempt_id
-                 WHERE shared.request_id <> request.id",
+                 WHERE request.is_lent = 1",
             )
             .and_then(|mut query| query.query_row([], |row| row.get("cost")))
             .map(NanoUsd)
@@ -86,73 +126,42 @@ impl Store {
 
     /// Sums what counts against a budget.
     pub fn counted(&self) -> Result<Counted, StoreError> {
-        let (known, open) = self
-            .conn
-            .prepare_cached(
-                "SELECT coalesce(sum(coalesce(cost_nanousd, reserved_nanousd)), 0) AS known,
-                        coalesce(sum(CASE WHEN outcome IS NULL THEN reserved_nanousd END), 0) AS open
-                 FROM attempt",
-            )
-            .and_then(|mut query| {
-                query.query_row([], |row| Ok((row.get("known")?, row.get("open")?)))
-            })
-            .map_err(|error| self.named(error))?;
-        Ok(Counted { known: NanoUsd(known), open: NanoUsd(open), unpriced: self.unpriced()? })
-    }
-
-    fn unpriced(&self) -> Result<Vec<Unpriced>, StoreError> {
-        self.conn
-            .prepare_cached(
-                "SELECT prompt.model AS model, attempt.route AS route, coalesce(sum(attempt.input_tokens), 0) AS input,
-                        coalesce(sum(attempt.cached_tokens), 0) AS cached,
-                        coalesce(sum(attempt.cache_write_tokens), 0) AS cache_write,
-                        coalesce(sum(attempt.output_tokens), 0) AS output,
-                        coalesce(sum(attempt.reasoning_tokens), 0) AS reasoning,
-                        sum(attempt.input_tokens IS NULL) AS untold,
-                        coalesce(sum(CASE WHEN attempt.input_tokens IS NULL THEN request.body_bytes END), 0) AS body_bytes,
-                        coalesce(sum(CASE WHEN attempt.input_tokens IS NULL THEN attempt.max_tokens END), 0) AS max_tokens,
-                        sum(attempt.input_tokens IS NULL AND attempt.max_tokens IS NULL) AS unlimited
-                 FROM attempt
-                 JOIN request ON request.id = attempt.request_id
-                 JOIN prompt ON prompt.id = request.prompt_id
-                 WHERE attempt.cost_nanousd IS NULL AND attempt.reserved_nanousd IS NULL
-                   AND (attempt.input_tokens IS NOT NULL OR attempt.outcome IS NULL OR attempt.outcome <> 'failed'
-                        OR attempt.error_class IN ('timeout', 'connection', 'malformed_reply', 'missing_from_batch'))
-                 GROUP BY prompt.model, attempt.route",
-            )
-            .and_then(|mut query| {
-                query
-                    .query_map([], |row| {
-                        let (model, route) = model_and_route(row)?;
-                        Ok(Unpriced {
-                            model,
-                            route,
-                            usage: usage(row)?,
-                            untold: row.get("untold")?,
-                            body_bytes: row.get("body_bytes")?,
-                            max_tokens: row.get("max_tokens")?,
-                            unlimited: row.get("unlimited")?,
-                        })
-                    })?
-                    .collect()
-            })
-            .map_err(|error| self.named(error))
+        let by_model = self.sums_by_model()?;
+        let all = by_model.iter().fold(Sums::default(), |all, (_, sums)| all + *sums);
+        let unpriced = |((model, route), sums): ((ModelName, Route), Sums)| Unpriced {
+            model,
+            route,
+            usage: usage([
+                sums.unreserved_input_tokens,
+                sums.unreserved_cached_tokens,
+                sums.unreserved_cache_write_tokens,
+                sums.unreserved_output_tokens,
+                sums.unreserved_reasoning_tokens,
+            ]),
+            untold: count(sums.untold),
+            body_bytes: count(sums.untold_body_bytes),
+            max_tokens: count(sums.untold_max_tokens),
+            unlimited: count(sums.untold_unlimited),
+        };
+        let has_any = |(_, sums): &(_, Sums)| sums.unreserved > 0;
+        Ok(Counted {
+            known: NanoUsd(all.cost_nanousd) + NanoUsd(all.held_nanousd),
+            open: NanoUsd(all.open_nanousd),
+            unpriced: by_model.into_iter().filter(has_any).map(unpriced).collect(),
+        })
     }
 }
 
-fn model_and_route(row: &Row<'_>) -> rusqlite::Result<(ModelName, Route)> {
-    let (model, route): (String, String) = (row.get("model")?, row.get("route")?);
-    let unknown = || ModelName { provider: String::new(), model: model.clone() };
-    let route = if route == Route::Batch.as_str() { Route::Batch } else { Route::Realtime };
-    Ok((ModelName::parse(&model).unwrap_or_else(unknown), route))
+fn count(sum: i64) -> u64 {
+    u64::try_from(sum).unwrap_or_default()
 }
 
-fn usage(row: &Row<'_>) -> rusqlite::Result<Usage> {
-    Ok(Usage {
-        input: row.get("input")?,
-        cached: row.get("cached")?,
-        cache_write: row.get("cache_write")?,
-        output: row.get("output")?,
-        reasoning: row.get("reasoning")?,
-    })
+fn usage([input, cached, cache_write, output, reasoning]: [i64; 5]) -> Usage {
+    Usage {
+        input: count(input),
+        cached: count(cached),
+        cache_write: count(cache_write),
+        output: count(output),
+        reasoning: count(reasoning),
+    }
 }

@@ -4,6 +4,7 @@
 
 use rusqlite::params;
 
+use super::book::Book;
 use super::ledger::{self, Settlement};
 use super::{Store, StoreError};
 use crate::domain::{AttemptId, Outcome, RequestId, UnixMs};
@@ -31,9 +32,11 @@ fn settle_open(conn: &rusqlite::Connection, now: UnixMs) -> rusqlite::Result<Rec
         )?
         .query_map(params![], |row| Ok((row.get("id")?, row.get("request_id")?)))?
         .collect::<Result<_, _>>()?;
+    let book = Book::open(conn);
     for (attempt, request) in &open {
         let of = (AttemptId(*attempt), RequestId(*request));
-        ledger::settle(conn, &Settlement::bare(of, Outcome::InDoubt, now))?;
+        ledger::settle(&book, &Settlement::bare(of, Outcome::InDoubt, now), None)?;
     }
+    book.close()?;
     Ok(Recovered { newly_in_doubt: open.len() as u64 })
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::params;
-
-use super::due::state_of;
+use super::book::Sums;
 use super::{Store, StoreError, migrate};
 use crate::domain::{NanoUsd, State, UnixMs, Usage};
 
@@ -172,23 +170,8 @@ impl Store {
         let mut counts = StateCounts { rows: self.live_rows()?, ..StateCounts::default() };
         let prompts = self.live_prompts()?.len() as u64;
         counts.total = counts.rows * prompts;
-        let groups: Vec<(State, u64)> = self
-            .conn
-            .prepare_cached(
-                "SELECT request.state AS state, request.error_class AS error_class, count(*) AS found
-                 FROM request
-                 JOIN prompt ON prompt.id = request.prompt_id AND prompt.retired_at_ms IS NULL
-                 JOIN row ON row.id = request.row_id AND row.retired_at_ms IS NULL
-                 WHERE request.state <> 'answered'
-                 GROUP BY 1, 2",
-            )
-            .and_then(|mut query| {
-                query.query_map([], |row| Ok((state_of(row)?, row.get("found")?)))?.collect()
-            })
-            .map_err(|error| self.named(error))?;
-        let answered = self.answered()?.into_iter().map(|(_, found)| (State::Answered, found));
         let mut made = 0;
-        for (state, found) in groups.into_iter().chain(answered) {
+        for (_, state, found) in self.counts()? {
             made += found;
             match state {
                 State::Pending => counts.pending += found,
@@ -208,46 +191,31 @@ impl Store {
 
     /// Sums what the project has taken.
     pub fn spending(&self) -> Result<Spending, StoreError> {
-        self.conn
-            .prepare_cached(
-                "SELECT count(*) AS attempts, coalesce(sum(input_tokens), 0) AS input,
-                        coalesce(sum(cached_tokens), 0) AS cached, coalesce(sum(cache_write_tokens), 0) AS cache_write,
-                        coalesce(sum(output_tokens), 0) AS output,
-                        coalesce(sum(reasoning_tokens), 0) AS reasoning, coalesce(sum(cost_nanousd), 0) AS cost,
-                        coalesce(sum((input_tokens IS NOT NULL OR outcome IN ('answered', 'truncated'))
-                                     AND cost_nanousd IS NULL), 0) AS unpriced,
-                        coalesce(sum(CASE WHEN outcome IS NULL THEN reserved_nanousd END), 0) AS reserved,
-                        coalesce(sum(outcome IN ('failed', 'in_doubt') AND cost_nanousd IS NULL AND reserved_nanousd IS NOT NULL), 0) AS perhaps,
-                        coalesce(sum(CASE WHEN outcome IN ('failed', 'in_doubt') AND cost_nanousd IS NULL THEN reserved_nanousd END), 0)
-                            AS perhaps_nanousd,
-                        (SELECT count(*) FROM request
-                         JOIN attempt AS shared ON shared.id = request.attempt_id
-                         WHERE shared.request_id <> request.id) AS shared
-                 FROM attempt",
-            )
-            .and_then(|mut query| {
-                query.query_row(params![], |row| {
-                    Ok(Spending {
-                        attempts: row.get("attempts")?,
-                        usage: Usage {
-                            input: row.get("input")?,
-                            cached: row.get("cached")?,
-                            cache_write: row.get("cache_write")?,
-                            output: row.get("output")?,
-                            reasoning: row.get("reasoning")?,
-                        },
-                        cost: NanoUsd(row.get("cost")?),
-                        reserved: NanoUsd(row.get("reserved")?),
-                        perhaps: Perhaps {
-                            attempts: row.get("perhaps")?,
-                            at_most: NanoUsd(row.get("perhaps_nanousd")?),
-                        },
-                        unpriced: row.get("unpriced")?,
-                        shared: row.get("shared")?,
-                    })
-                })
-            })
-            .map_err(|error| self.named(error))
+        let sums = self.sums()?.into_iter().fold(Sums::default(), |all, (_, sums)| all + sums);
+        let shared = self
+            .conn
+            .prepare_cached("SELECT count(*) AS shared FROM request WHERE is_lent = 1")
+            .and_then(|mut query| query.query_row([], |row| row.get("shared")))
+            .map_err(|error| self.named(error))?;
+        let count = |sum: i64| u64::try_from(sum).unwrap_or_default();
+        Ok(Spending {
+            attempts: count(sums.attempts),
+            usage: Usage {
+                input: count(sums.input_tokens),
+                cached: count(sums.cached_tokens),
+                cache_write: count(sums.cache_write_tokens),
+                output: count(sums.output_tokens),
+                reasoning: count(sums.reasoning_tokens),
+            },
+            cost: NanoUsd(sums.cost_nanousd),
+            reserved: NanoUsd(sums.open_nanousd),
+            perhaps: Perhaps {
+                attempts: count(sums.perhaps),
+                at_most: NanoUsd(sums.perhaps_nanousd),
+            },
+            unpriced: count(sums.unpriced),
+            shared,
+        })
     }
 }
 

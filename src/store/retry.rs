@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::book::Book;
 use super::due::state_of;
 use super::{Store, StoreError, ledger, trail};
 use crate::domain::{RequestId, State, UnixMs};
@@ -86,12 +87,13 @@ fn reopen_all(
     }
     chosen.sort_unstable_by_key(|chosen| chosen.id);
     chosen.dedup_by_key(|chosen| chosen.id);
+    let book = Book::open(conn);
     for request in chosen {
         if matches!(request.state, State::InFlight | State::InBatch) {
             done.under_way += 1;
             continue;
         }
-        ledger::reopen(conn, request.id, max_tokens, now)?;
+        ledger::reopen(&book, request.id, max_tokens, now)?;
         done.requests += 1;
         done.answered += u64::from(request.state == State::Answered);
         if request.state == State::Truncated && !is_raised(request.max_tokens, max_tokens) {
@@ -99,6 +101,7 @@ fn reopen_all(
             done.cut_at = done.cut_at.max(request.max_tokens);
         }
     }
+    book.close()?;
     Ok(done)
 }
 

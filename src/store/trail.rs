@@ -400,7 +400,7 @@ mod tests {
             .execute_batch(
                 "INSERT INTO source VALUES (1, 'a.csv', 'csv', 'UTF-8', zeroblob(32), 0, '[]', 'id', 1, 1);
                  INSERT INTO row VALUES (1, 1, 2, 1, 'k1', 1, '{}', NULL, NULL);
-                 INSERT INTO prompt VALUES (1, 'label', 1, 'openai/m', 'responses', '', '{}', 1, NULL, NULL);
+                 INSERT INTO prompt VALUES (1, 'label', 1, 'openai/m', 'responses', '', '{}', 1, NULL, NULL, 0);
                  INSERT INTO run (id, started_at_ms, settings, process_id, host, program_version)
                  VALUES (1, 1, '{}', 1, '', '');
                  INSERT INTO request (id, prompt_id, row_id, sample, state) VALUES (1, 1, 1, 1, 'pending');",

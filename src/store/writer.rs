@@ -23,6 +23,7 @@ use std::thread::JoinHandle;
 use rusqlite::TransactionBehavior;
 
 use super::batches::{self, BatchChange};
+use super::book::Book;
 use super::collect::{self, LineSettled, ResultLine};
 use super::fuse::{Fuse, Spark};
 use super::ledger::{self, Settlement};
@@ -112,6 +113,15 @@ pub enum Order {
         /// Now.
         at: UnixMs,
     },
+    /// No live row up to this one is without a request for a prompt.
+    AskedUpto {
+        /// Comes back with the receipt.
+        ticket: u64,
+        /// The prompt.
+        prompt: PromptId,
+        /// The row.
+        row: RowId,
+    },
     /// A dictionary for what follows.
     Dictionary {
         /// Comes back with the receipt.
@@ -137,6 +147,7 @@ impl Order {
             | Self::Share { ticket, .. }
             | Self::NotRendered { ticket, .. }
             | Self::AskInWords { ticket, .. }
+            | Self::AskedUpto { ticket, .. }
             | Self::Dictionary { ticket, .. } => *ticket,
         }
     }
@@ -151,6 +162,7 @@ impl Order {
             | Self::Share { .. }
             | Self::NotRendered { .. }
             | Self::AskInWords { .. }
+            | Self::AskedUpto { .. }
             | Self::Dictionary { .. } => false,
         }
     }
@@ -173,6 +185,8 @@ pub enum Receipt {
     NotRendered(u64, RequestId),
     /// Of a prompt that is asked in words from now on.
     AsksInWords(u64),
+    /// Of how far a prompt's rows have requests.
+    AskedUpto(u64),
     /// Of a dictionary.
     Dictionary(u64, DictionaryId),
     /// The order was not carried out and will not be.
@@ -394,46 +408,54 @@ fn refuse(orders: &[Order], (receipts, words): (&impl Fn(Vec<Receipt>), &str)) {
 fn commit(store: &mut Store, group: &[Order]) -> Result<Vec<Receipt>, StoreError> {
     let done =
         store.conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|tx| {
+            let book = Book::open(&tx);
             let done =
-                group.iter().map(|order| apply(&tx, order)).collect::<Result<Vec<_>, _>>()?;
+                group.iter().map(|order| apply(&book, order)).collect::<Result<Vec<_>, _>>()?;
+            book.close()?;
             tx.commit()?;
             Ok(done)
         });
     done.map_err(|error| store.named(error))
 }
 
-fn apply(conn: &rusqlite::Connection, order: &Order) -> rusqlite::Result<Receipt> {
+fn apply(book: &Book<'_>, order: &Order) -> rusqlite::Result<Receipt> {
     Ok(match order {
         Order::Promise(ticket, promise) => {
-            Receipt::Promised(*ticket, ledger::promise(conn, promise)?)
+            Receipt::Promised(*ticket, ledger::promise(book, promise)?)
         }
-        Order::Settle(ticket, settled) => Receipt::Settled(*ticket, ledger::settle(conn, settled)?),
+        Order::Settle(ticket, settled) => {
+            Receipt::Settled(*ticket, ledger::settle(book, settled, None)?)
+        }
         Order::ChangeBatch(ticket, change) => {
-            Receipt::BatchChanged(*ticket, batches::change(conn, change)?)
+            Receipt::BatchChanged(*ticket, batches::change(book, change)?)
         }
         Order::Lines { ticket, batch, lines, at } => {
-            Receipt::Lines(*ticket, collect::lines(conn, *batch, (lines, *at))?)
+            Receipt::Lines(*ticket, collect::lines(book, *batch, (lines, *at))?)
         }
         Order::Missing { ticket, batch, class, error, at } => {
             let with = ((*class, error.as_str()), MISSING, *at);
-            Receipt::Lines(*ticket, collect::missing(conn, *batch, with)?)
+            Receipt::Lines(*ticket, collect::missing(book, *batch, with)?)
         }
         Order::QueueLimit { ticket, of: (server, model), tokens, at } => {
-            batches::remember_queue(conn, (server, model), (*tokens, *at))?;
+            batches::remember_queue(book, (server, model), (*tokens, *at))?;
             Receipt::QueueLimit(*ticket)
         }
         Order::Share { ticket, request, twin } => {
-            Receipt::Settled(*ticket, ledger::share_now(conn, *request, *twin)?)
+            Receipt::Settled(*ticket, ledger::share_now(book, *request, *twin)?)
         }
         Order::NotRendered { ticket, of, existing, error } => {
-            Receipt::NotRendered(*ticket, ledger::not_rendered(conn, *of, *existing, error)?)
+            Receipt::NotRendered(*ticket, ledger::not_rendered(book, *of, *existing, error)?)
         }
         Order::AskInWords { ticket, prompt, at } => {
-            ledger::ask_in_words(conn, *prompt, *at)?;
+            ledger::ask_in_words(book, *prompt, *at)?;
             Receipt::AsksInWords(*ticket)
         }
+        Order::AskedUpto { ticket, prompt, row } => {
+            ledger::asked_upto(book, *prompt, *row)?;
+            Receipt::AskedUpto(*ticket)
+        }
         Order::Dictionary { ticket, prompt, kind, bytes } => {
-            Receipt::Dictionary(*ticket, ledger::dictionary(conn, *prompt, kind, bytes)?)
+            Receipt::Dictionary(*ticket, ledger::dictionary(book, *prompt, kind, bytes)?)
         }
     })
 }

@@ -39,6 +39,7 @@ use crate::domain::UnixMs;
 use crate::machine::plan::Liveness;
 use crate::store::{
     BoughtTwice, PromptEvidence, RequestEvidence, RunEvidence, Store, StoreError, Taken, Unpacked,
+    WrongSum,
 };
 
 /// What an audit needs.
@@ -206,6 +207,7 @@ fn record(
     in_words((&prompts, &ground), &tally, findings);
     runs_in_order((&runs, &ground), &tally, findings);
     let other_prices = prices(&tally, findings);
+    wrong_sums(store, findings);
     let twins = store.bought_twice();
     let twins = twins.unwrap_or_else(|error| unreadable(&error.to_string(), findings));
     let checked = Checked {
@@ -231,6 +233,26 @@ fn record(
         doubts: doubts(&tally),
         double_buys,
         other_prices,
+    }
+}
+
+/// What is kept so that nobody has to add it up must be what it adds up to.
+fn wrong_sums(store: &Store, findings: &mut Findings) {
+    match store.wrong_sums() {
+        Ok(wrong) => wrong.into_iter().for_each(|WrongSum { column, of, kept, found }| {
+            let message = format!("{column} of {of} is {kept}, and comes to {found}");
+            findings.add(Finding::new(Check::Sums, message));
+        }),
+        Err(error) => unreadable(&error.to_string(), findings),
+    }
+    match store.wrong_marks() {
+        Ok(wrong) => wrong.into_iter().for_each(|(prompt, row)| {
+            let message = format!(
+                "prompt.asked_upto of prompt {prompt} is {row}, and not every row up to there has a request"
+            );
+            findings.add(Finding::new(Check::Sums, message));
+        }),
+        Err(error) => unreadable(&error.to_string(), findings),
     }
 }
 

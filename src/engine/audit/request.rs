@@ -214,6 +214,10 @@ impl<'g> Checker<'g> {
             max_tokens: lent.max_tokens,
             attempts_used: lent.attempts_used,
         });
+        if evidence.is_lent != i64::from(stands_on_another(evidence)) {
+            let words = "it is marked as sharing a reply and does not, or the other way round";
+            self.found.add(subject.finding(Check::State, words));
+        }
         for difference in differences(&cached, &tries, lent.as_ref()) {
             let check = match difference.matter {
                 Matter::Attempts => Check::Attempt,
@@ -310,4 +314,9 @@ fn stranger(subject: &Subject<'_>) -> Option<String> {
     (!is_same).then(|| {
         format!("it shares the reply of request {}, which has another body", lent.request_id)
     })
+}
+
+fn stands_on_another(evidence: &RequestEvidence) -> bool {
+    let is_own = |deciding| evidence.tries.iter().any(|attempt| attempt.id == deciding);
+    evidence.attempt_id.is_some_and(|deciding| !is_own(deciding))
 }

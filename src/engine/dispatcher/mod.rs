@@ -326,6 +326,16 @@ impl Dispatcher {
                 });
             }
             Fed::Job(..) | Fed::Unrenderable { .. } => {}
+            Fed::AskedUpto { task, row } => {
+                if self.stopped.is_none() {
+                    let prompt = self.outfit.tasks[task].id();
+                    self.order(Pending::AskedUpto, |ticket| Order::AskedUpto {
+                        ticket,
+                        prompt,
+                        row,
+                    });
+                }
+            }
             Fed::Done(lane) => {
                 let feeds = &mut self.outfit.lanes[lane].feeds;
                 *feeds = feeds.saturating_sub(1);
@@ -347,6 +357,7 @@ impl Dispatcher {
             | Receipt::NotRendered(ticket, _)
             | Receipt::Dictionary(ticket, _)
             | Receipt::AsksInWords(ticket)
+            | Receipt::AskedUpto(ticket)
             | Receipt::Refused(ticket, _) => *ticket,
             Receipt::Trouble(error) => {
                 return self.tell(Event::RecordTrouble { error: error.clone() });
@@ -388,6 +399,7 @@ impl Dispatcher {
             }
             (Receipt::Refused(_, error), pending) => self.refused(error, &pending),
             (Receipt::AsksInWords(_), Pending::AskInWords)
+            | (Receipt::AskedUpto(_), Pending::AskedUpto)
             | (Receipt::QueueLimit(_), Pending::QueueLimit) => {}
             // A receipt of another kind than its order cannot be: tickets are never used twice.
             (_, _) => {}
@@ -517,7 +529,8 @@ impl Dispatcher {
             | Pending::NotRendered { .. }
             | Pending::Dictionary { .. }
             | Pending::QueueLimit
-            | Pending::AskInWords => {}
+            | Pending::AskInWords
+            | Pending::AskedUpto => {}
         }
         self.stop(Problem::Record { error });
     }

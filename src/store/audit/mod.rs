@@ -20,7 +20,7 @@ pub use small::{
     DictionaryEvidence, MigrationEvidence, ProjectEvidence, PromptEvidence, RunEvidence,
     SourceEvidence,
 };
-pub use sums::BoughtTwice;
+pub use sums::{BoughtTwice, WrongSum};
 
 use super::{Store, StoreError};
 

@@ -50,6 +50,8 @@ pub struct RequestEvidence {
     pub tries: Vec<AttemptEvidence>,
     /// The attempt that it shares, where its state stands on another request's.
     pub lent: Option<LentEvidence>,
+    /// Whether it is marked as standing on another request's attempt.
+    pub is_lent: i64,
     /// Whether a size or a dictionary is on record without a body, or a body without its size.
     pub is_loose: bool,
 }
@@ -164,6 +166,7 @@ columns!(RequestColumns {
     output_tokens,
     reasoning_tokens,
     cost_nanousd,
+    is_lent,
     position,
     key,
     cells,
@@ -252,7 +255,7 @@ impl Store {
         let mut requests = self.conn.prepare_cached(
             "SELECT request.id AS id, request.row_id AS row_id, request.prompt_id AS prompt_id, sample, fingerprint, body,
                     body_dictionary_id, body_bytes, state, error_class, error, attempt_id, attempts, attempts_used, max_tokens,
-                    asked_at_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd,
+                    asked_at_ms, input_tokens, cached_tokens, output_tokens, reasoning_tokens, cost_nanousd, is_lent,
                     row.position AS position, row.key AS key, row.cells AS cells
              FROM request LEFT JOIN row ON row.id = request.row_id WHERE request.id > ?1 ORDER BY request.id",
         )?;
@@ -379,6 +382,7 @@ impl RequestColumns {
             cells: row.get(self.cells)?,
             tries: Vec::new(),
             lent: None,
+            is_lent: row.get(self.is_lent)?,
             is_loose,
         })
     }

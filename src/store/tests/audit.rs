@@ -17,9 +17,13 @@ pub(super) fn audit(store: &Store) {
     });
     assert_eq!(count, store.requests_on_record());
     batches_add_up(store);
+    assert_eq!(store.wrong_sums().unwrap(), []);
+    assert_eq!(store.wrong_marks().unwrap(), []);
 }
 
 fn holds(request: &RequestEvidence) {
+    let shares = request.attempt_id.is_some_and(|id| request.tries.iter().all(|own| own.id != id));
+    assert_eq!(request.is_lent, i64::from(shares), "{request:#?}");
     let tries: Vec<Try<'_>> = request.tries.iter().map(tried).collect();
     let outcome = |word: &Option<String>, class: &Option<String>| {
         Outcome::parse(word.as_deref()?, class.as_deref())

@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::domain::{
-    BatchEnd, BatchStatus, FailureClass, HowEnded, Outcome, PriceOrigin, Problem, Route, State,
+    BatchEnd, BatchStatus, FailureClass, HowEnded, NanoUsd, Outcome, PriceOrigin, Problem, Route,
+    State,
 };
 use crate::store::{ResultFile, Stray, migrate};
 
-/// The words that a CHECK of the form `column IN ('a', 'b')` allows.
+/// The words that a CHECK of the form `column IN ('a', 'b')`, or `column = 'a' OR column = 'b'`, allows.
 fn allowed(conn: &Connection, table: &str, column: &str) -> Vec<String> {
     let sql: String = conn
         .query_row("SELECT sql FROM sqlite_schema WHERE name = ?1", [table], |row| row.get(0))
         .unwrap();
-    let start = sql.find(&format!("CHECK ({column} IN (")).unwrap();
+    let forms = [format!("CHECK ({column} IN ("), format!("CHECK ({column} = ")];
+    let start = forms.iter().find_map(|form| sql.find(form)).unwrap();
     let list = &sql[start..];
-    let list = &list[..list.find("))").unwrap()];
+    let list = &list[..list.find(')').unwrap()];
     list.split('\'').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
@@ -164,8 +166,9 @@ fn columns(conn: &Connection, tables: &[&str]) -> Vec<Vec<String>> {
     tables.iter().map(&mut of).collect()
 }
 
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 17] = [
     "attempt",
+    "attempt_sum",
     "batch",
     "batch_status",
     "dictionary",
@@ -176,6 +179,7 @@ const TABLES: [&str; 15] = [
     "queue_limit",
     "rate_limit",
     "request",
+    "request_count",
     "row",
     "run",
     "source",
@@ -195,6 +199,9 @@ fn a_file_that_may_not_be_brought_to_our_format_is_shown_in_it() {
     assert_eq!(old.format().unwrap(), 1);
     assert_eq!(columns(&old.conn, &TABLES), columns(&new.conn, &TABLES));
     assert_eq!(old.spending().unwrap().attempts, 20);
+    assert_eq!(old.counted().unwrap().known, NanoUsd(36_900 + 46_650 + 17_250));
+    assert_eq!(old.state_counts(false).unwrap().answered, 7);
+    assert!(old.wrong_sums().unwrap().is_empty());
     assert!(old.batches().unwrap().is_empty());
     assert_eq!(old.queue_limit("a", "b").unwrap(), None);
     assert!(old.batch_costs().unwrap().is_empty());
@@ -255,7 +262,7 @@ fn a_migration_that_fails_at_any_statement_leaves_the_old_file() {
             ),
         }
     }
-    assert_eq!(cuts.len(), 15, "one for each statement of the migrations");
+    assert_eq!(cuts.len(), 19, "one for each column and table of the migrations");
     for (number, cut) in cuts.iter().enumerate() {
         let path = old_project(&dir, &format!("{number}.db"));
         plainly(&path).execute_batch(cut).unwrap();

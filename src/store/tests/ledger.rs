@@ -276,6 +276,7 @@ fn came(receipt: &Receipt) -> Comes {
         },
         Receipt::Dictionary(..)
         | Receipt::AsksInWords(_)
+        | Receipt::AskedUpto(_)
         | Receipt::BatchChanged(..)
         | Receipt::QueueLimit(_)
         | Receipt::Trouble(_) => panic!("{receipt:?}"),
