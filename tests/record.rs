@@ -130,7 +130,7 @@ fn the_file_says_what_it_is() {
     assert_eq!(&bytes[60..64], 4u32.to_be_bytes(), "user_version");
     assert_eq!(&bytes[68..72], b"OVRN", "application_id");
     let applied = query(&folder, "SELECT version, name FROM migration");
-    assert_eq!(applied, ["1|first_format", "2|batches", "3|money"]);
+    assert_eq!(applied, ["1|first_format", "2|batches", "3|money", "4|scale"]);
 }
 
 #[test]
