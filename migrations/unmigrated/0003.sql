@@ -1,4 +1,5 @@
--- Shows a file of format 3 as one of the newest format, for a connection that may not bring it there.
+-- Shows a file of format 3 or older as one of the newest format, for a connection that may not bring it there: of an older
+-- one, beside the views of its own format.
 
 CREATE TEMP VIEW prompt AS SELECT *, 0 AS asked_upto FROM main.prompt;
 

@@ -22,8 +22,14 @@ const MIGRATIONS: [(&str, &str); 4] = [
 
 /// What shows a file of an older format, oldest first, as one of the newest to a connection that may not write.
 const UNMIGRATED: [&str; MIGRATIONS.len() - 1] = [
-    include_str!("../../migrations/unmigrated/0001.sql"),
-    include_str!("../../migrations/unmigrated/0002.sql"),
+    concat!(
+        include_str!("../../migrations/unmigrated/0001.sql"),
+        include_str!("../../migrations/unmigrated/0003.sql")
+    ),
+    concat!(
+        include_str!("../../migrations/unmigrated/0002.sql"),
+        include_str!("../../migrations/unmigrated/0003.sql")
+    ),
     include_str!("../../migrations/unmigrated/0003.sql"),
 ];
 
